@@ -1,0 +1,78 @@
+"""lax-linalg: Julia-style structured linear algebra for deep-learning research, on JAX.
+
+    import lax_linalg as la
+
+gives a flat namespace: operators (`la.Convolution`, `la.Diagonal` …), verbs on them and on plain arrays (`la.svdvals`,
+`la.opnorm` …), Jacobians of functions and of whole networks, and what to compare their spectra with.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lax_linalg import platform as platform
+from lax_linalg.errors import (
+    ConvergenceError as ConvergenceError,
+    DenseLimitError as DenseLimitError,
+    DimensionMismatch as DimensionMismatch,
+    LinearAlgebraError as LinearAlgebraError,
+    NonFiniteError as NonFiniteError,
+    NotPositiveDefiniteError as NotPositiveDefiniteError,
+    SingularError as SingularError,
+    UnknownNameError as UnknownNameError,
+)
+from lax_linalg.operators.base import LinearOperator as LinearOperator, as_operator as as_operator
+from lax_linalg.operators.convolution import Convolution as Convolution
+from lax_linalg.operators.dense import Dense as Dense
+from lax_linalg.operators.diagonal import Diagonal as Diagonal
+from lax_linalg.operators.lazy import Product as Product, Scaled as Scaled, Sum as Sum, Transpose as Transpose
+from lax_linalg.operators.uniform_scaling import UniformScaling as UniformScaling
+from lax_linalg.verbs.arithmetic import (
+    add as add,
+    adjoint as adjoint,
+    conj as conj,
+    multiply as multiply,
+    scale as scale,
+    transpose as transpose,
+)
+from lax_linalg.verbs.basic import (
+    dense_limit as dense_limit,
+    diag as diag,
+    eltype as eltype,
+    materialize as materialize,
+    size as size,
+    tr as tr,
+)
+from lax_linalg.verbs.eigen import (
+    Eigen as Eigen,
+    eigen as eigen,
+    eigvals as eigvals,
+    spectral_radius as spectral_radius,
+)
+from lax_linalg.verbs.norms import cond as cond, norm as norm, opnorm as opnorm
+from lax_linalg.verbs.svd import SVD as SVD, rank as rank, svd as svd, svdvals as svdvals
+
+if TYPE_CHECKING:
+    I: UniformScaling
+
+# Rooms that are opened on first use, so that `import lax_linalg` stays fast: name -> module.
+_LAZY: dict[str, str] = {}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "I":  # a JAX array made at import would start the backend
+        value: Any = UniformScaling(1.0)  # type: ignore[arg-type]
+    elif name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+    else:
+        raise AttributeError(UnknownNameError.of("lax_linalg name", name, __dir__()))
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    public = {
+        n for n, v in globals().items() if not n.startswith("_") and getattr(v, "__module__", "").startswith(__name__)
+    }
+    return sorted(public | {"I"} | set(_LAZY))

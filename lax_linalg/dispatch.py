@@ -1,0 +1,170 @@
+"""Verbs: generic functions with one rule per structure, dispatched by plum on the types of their operators.
+
+A *verb* (``svdvals``, ``logdet`` …) is declared once, in ``verbs/``, with its contract and its generic algorithm.
+A *rule* is the better algorithm that one structure allows; it stands in the structure's own file:
+
+    @svdvals.rule(Circulant, cost="O(n log n)")
+    def _(A):
+        '''Moduli of the DFT of the first column.'''
+
+Arrays are accepted wherever an operator is: they arrive in the rules as ``Dense``. The documentation's table of
+algorithms is generated from ``Verb.rules``, so a rule without a docstring or a cost is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import plum
+from jax.core import Tracer
+
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
+
+if TYPE_CHECKING:
+    from lax_linalg.operators.base import LinearOperator
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+verbs: dict[str, Verb] = {}
+"""Every verb by name, in the order of definition."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of a verb's dispatch table: the types it serves, its algorithm in words and its cost."""
+
+    types: tuple[type, ...]
+    algorithm: str
+    cost: str
+    function: Callable[..., Any]
+
+
+class Verb(Generic[P, R]):
+    """A generic function over operators.
+
+    Attributes:
+        name: the verb's name.
+        arity: how many leading arguments are operators and take part in the dispatch.
+        square: whether the (first) operator must be square.
+        finite: whether NaN and infinity are refused (checked outside of ``jit`` only, where the values are known).
+        rules: the dispatch table, generic rule first.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.svdvals.lookup(la.Diagonal).algorithm
+        'Moduli of the diagonal, sorted.'
+    """
+
+    def __init__(self, function: Callable[P, R], *, arity: int, square: bool, finite: bool, algorithm: str, cost: str):
+        functools.update_wrapper(self, function)
+        self.name = function.__name__
+        self.arity, self.square, self.finite = arity, square, finite
+        self.rules: list[Rule] = []
+        self._function = plum.Function(function)
+        self._algorithm, self._cost = algorithm, cost
+        if self.name in verbs:
+            raise LinearAlgebraError(f"verb {self.name!r} is defined twice")
+        verbs[self.name] = self
+
+    def _generic(self) -> None:
+        """Register the declaration itself as the rule for any operator; late, because the base class imports verbs."""
+        from lax_linalg.operators.base import LinearOperator
+
+        if not self.rules:
+            generic = self.__wrapped__  # type: ignore[attr-defined]
+            self._add((LinearOperator,) * self.arity, generic, self._algorithm, self._cost, precedence=0)
+
+    def _add(
+        self, types: tuple[type, ...], function: Callable[..., Any], algorithm: str, cost: str, precedence: int
+    ) -> None:
+        if not algorithm or not cost:
+            raise LinearAlgebraError(f"rule {self.name}{types} needs a docstring (its algorithm) and a cost")
+        rule = Rule(types, algorithm, cost, function)
+        self.rules.append(rule)
+        # plum resolves on the operators' types alone: it is given the rule as a parameterless token
+        self._function.register(lambda *_: rule, plum.Signature(*types, precedence=precedence))
+
+    def rule(self, *types: type, cost: str, precedence: int = 0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register the decorated function for the given types; its docstring's first line names the algorithm."""
+
+        def register(function: Callable[..., Any]) -> Callable[..., Any]:
+            self._generic()
+            self._add(types, function, (function.__doc__ or "").strip().split("\n")[0], cost, precedence)
+            self._resolve.cache_clear()
+            return function
+
+        if len(types) != self.arity:
+            raise LinearAlgebraError(
+                f"{self.name} dispatches on {self.arity} operators, a rule gave {len(types)} types"
+            )
+        return register
+
+    @functools.cached_property
+    def _resolve(self):
+        @functools.lru_cache(maxsize=4096)
+        def resolve(types: tuple[type, ...]) -> Rule:
+            self._generic()
+            method, _ = self._function.resolve_method(plum.Signature(*types))
+            return method()
+
+        return resolve
+
+    def lookup(self, *types: type) -> Rule:
+        """The rule that serves operators of these types."""
+        return self._resolve(types)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        from lax_linalg.operators.base import as_operator
+
+        if len(args) < self.arity:
+            raise TypeError(f"{self.name} takes {self.arity} operator(s) as positional arguments, got {len(args)}")
+        operators = tuple(as_operator(a) for a in args[: self.arity])
+        if self.square:
+            require_square(operators[0], self.name)
+        if self.finite:
+            for a in operators:
+                require_finite(a, self.name)
+        rule = self._resolve(tuple(type(a) for a in operators))
+        return rule.function(*operators, *args[self.arity :], **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<verb {self.name} with {len(self.rules)} rules>"
+
+
+def verb(
+    *, algorithm: str, cost: str, arity: int = 1, square: bool = False, finite: bool = True
+) -> Callable[[Callable[P, R]], Verb[P, R]]:
+    """Declare a verb; the decorated function carries the public docstring and is the generic rule."""
+
+    def declare(function: Callable[P, R]) -> Verb[P, R]:
+        return Verb(function, arity=arity, square=square, finite=finite, algorithm=algorithm, cost=cost)
+
+    return declare
+
+
+def require_square(A: LinearOperator, verb_name: str) -> None:
+    """Raise `DimensionMismatch` unless A is square."""
+    m, n = A.shape
+    if m != n:
+        raise DimensionMismatch(f"{verb_name} needs a square matrix, got {m}×{n}")
+
+
+def require_finite(A: Any, verb_name: str) -> None:
+    """Raise `NonFiniteError` if a parameter of A is known to hold NaN or infinity; traced values pass."""
+    for leaf in jax.tree.leaves(A):
+        if isinstance(leaf, Tracer) or not hasattr(leaf, "dtype"):
+            continue
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact) or isinstance(leaf, jax.ShapeDtypeStruct):
+            continue
+        if not bool(jnp.isfinite(leaf).all()):
+            bad = int(leaf.size - jnp.isfinite(leaf).sum())
+            raise NonFiniteError(
+                f"{verb_name} needs finite numbers, but {bad} of {leaf.size} parameters of the {type(A).__name__} "
+                "matrix are NaN or infinite"
+            )

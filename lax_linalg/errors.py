@@ -1,0 +1,104 @@
+"""Exceptions named after the mathematics; every message says what was given, what is allowed and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LinearAlgebraError(ValueError):
+    """Base class of every error that lax_linalg raises on purpose.
+
+    Example:
+        >>> issubclass(SingularError, LinearAlgebraError)
+        True
+    """
+
+
+class DimensionMismatch(LinearAlgebraError):
+    """The shapes do not fit: not square, inner sizes differ, or the wrong number of axes.
+
+    Example:
+        >>> raise DimensionMismatch("tr needs a square matrix, got 2×3")
+        Traceback (most recent call last):
+        lax_linalg.errors.DimensionMismatch: tr needs a square matrix, got 2×3
+    """
+
+
+class SingularError(LinearAlgebraError):
+    """The matrix has no inverse; `index` is the first zero pivot (0-based) where one is known.
+
+    Example:
+        >>> SingularError("pivot 3 is zero", index=3).index
+        3
+    """
+
+    def __init__(self, message: str, index: int | None = None):
+        super().__init__(message)
+        self.index = index
+
+
+class NotPositiveDefiniteError(LinearAlgebraError):
+    """The matrix is not positive definite; `index` is the order of the first failing leading minor (0-based).
+
+    Example:
+        >>> NotPositiveDefiniteError("leading minor 2 is not positive", index=2).index
+        2
+    """
+
+    def __init__(self, message: str, index: int | None = None):
+        super().__init__(message)
+        self.index = index
+
+
+class NonFiniteError(LinearAlgebraError):
+    """The input holds NaN or infinity where a finite matrix is required.
+
+    Example:
+        >>> raise NonFiniteError("svdvals: the matrix holds 1 NaN")
+        Traceback (most recent call last):
+        lax_linalg.errors.NonFiniteError: svdvals: the matrix holds 1 NaN
+    """
+
+
+class DenseLimitError(LinearAlgebraError, MemoryError):
+    """A dense matrix above the caller's limit would be needed; the message names the alternative.
+
+    Example:
+        >>> issubclass(DenseLimitError, MemoryError)
+        True
+    """
+
+
+class ConvergenceError(LinearAlgebraError):
+    """An iteration stopped before its tolerance; the message gives what it reached.
+
+    Example:
+        >>> raise ConvergenceError("residual 1e-3 after 50 steps")
+        Traceback (most recent call last):
+        lax_linalg.errors.ConvergenceError: residual 1e-3 after 50 steps
+    """
+
+
+class UnknownNameError(LinearAlgebraError, KeyError):
+    """A name that no registry entry, layer or option has; the message gives the nearest ones.
+
+    Example:
+        >>> print(UnknownNameError.of("model", "resnt", ["resnet", "mlp"]))
+        unknown model 'resnt'; did you mean 'resnet'? Available: mlp, resnet
+    """
+
+    __str__ = Exception.__str__  # KeyError would print the repr
+
+    @classmethod
+    def of(cls, kind: str, name: str, allowed: Iterable[str]) -> UnknownNameError:
+        """Build the error for `name` with its nearest spelling among `allowed`.
+
+        Example:
+            >>> str(UnknownNameError.of("task", "x", []))
+            "unknown task 'x'. Available: none"
+        """
+        names = sorted(allowed)
+        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        return cls(f"unknown {kind} {name!r}{hint} Available: {', '.join(names) or 'none'}")

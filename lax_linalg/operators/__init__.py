@@ -1,0 +1,1 @@
+"""One structure a file: the class and everything known about it."""

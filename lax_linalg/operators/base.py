@@ -1,0 +1,235 @@
+"""The operator protocol: a linear map that holds only its minimal parameters.
+
+An operator is a frozen dataclass and a JAX pytree. A structure's class gives ``shape``, ``dtype`` and ``_matmat`` (its
+product with a block of columns); everything else, from ``A.T`` to ``svdvals(A)``, follows from the verbs, and the
+structure's file overrides the verbs for which its structure allows something better.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import GetAttrKey, register_pytree_with_keys
+
+from lax_linalg.errors import DimensionMismatch
+
+C = TypeVar("C", bound=type)
+Scalar = complex | float | int
+
+
+class LinearOperator:
+    """Abstract linear map of shape (m, n) with Julia's arithmetic.
+
+    ``A @ x`` applies it to a vector [n] or to columns [n, k]; ``A.T``, ``A.H``, ``A + B``, ``2 * A``, ``A @ B`` and
+    ``A - I`` are operators again, structured where the result has a structure and lazy otherwise.
+
+    Raises:
+        DimensionMismatch: where shapes do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> A = la.Diagonal(jnp.array([1.0, 2.0]))
+        >>> print((A + la.I) @ jnp.ones(2))
+        [2. 3.]
+    """
+
+    data_fields: ClassVar[tuple[str, ...]] = ()
+    meta_fields: ClassVar[tuple[str, ...]] = ()
+    __array_ufunc__ = None  # NumPy arrays on the left leave the operation to us
+    __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+    # --- what a structure gives ---
+    @property
+    def shape(self) -> tuple[int, int]:
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Common dtype of the parameters."""
+        return jnp.result_type(*(getattr(self, f).dtype for f in self.data_fields))
+
+    def _matmat(self, X: jax.Array) -> jax.Array:
+        """A X for columns X [n, k], already of dtype result_type(A, X)."""
+        raise NotImplementedError
+
+    def _describe(self) -> str:
+        """What the printed form adds behind the type, e.g. "3×3, 16→16, stride 1"."""
+        return ""
+
+    def _validate(self) -> None:
+        """Check the parameters that a caller gave (not run when JAX rebuilds the pytree)."""
+
+    # --- what follows ---
+    def __post_init__(self) -> None:
+        for field in self.data_fields:
+            value = getattr(self, field)
+            if isinstance(value, (list, np.ndarray, np.generic, Scalar)):
+                object.__setattr__(self, field, jnp.asarray(value))
+        self._validate()
+
+    @property
+    def T(self) -> LinearOperator:
+        from lax_linalg.verbs.arithmetic import transpose
+
+        return transpose(self)
+
+    @property
+    def H(self) -> LinearOperator:
+        from lax_linalg.verbs.arithmetic import adjoint
+
+        return adjoint(self)
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    def __matmul__(self, other: Any) -> Any:
+        from lax_linalg.verbs.arithmetic import multiply
+
+        if isinstance(other, LinearOperator):
+            return multiply(self, other)
+        X = jnp.asarray(other)
+        if X.ndim not in (1, 2) or X.shape[0] != self.shape[1]:
+            raise DimensionMismatch(
+                f"a {_size(self)} {type(self).__name__} applies to [{self.shape[1]}] or [{self.shape[1]}, k], "
+                f"got an array of shape {list(X.shape)}; use jax.vmap for further axes"
+            )
+        X = X.astype(jnp.result_type(self.dtype, X.dtype))
+        return self._matmat(X) if X.ndim == 2 else self._matmat(X[:, None])[:, 0]
+
+    def __rmatmul__(self, other: Any) -> Any:
+        X = jnp.asarray(other)
+        if X.ndim not in (1, 2) or X.shape[-1] != self.shape[0]:
+            raise DimensionMismatch(f"cannot multiply an array of shape {list(X.shape)} by a {_size(self)} matrix")
+        return (self.T @ X.T).T
+
+    def __add__(self, other: Any) -> LinearOperator:
+        from lax_linalg.verbs.arithmetic import add
+
+        return add(self, _term(self, other))
+
+    def __radd__(self, other: Any) -> LinearOperator:
+        from lax_linalg.verbs.arithmetic import add
+
+        return add(_term(self, other), self)
+
+    def __sub__(self, other: Any) -> LinearOperator:
+        return self + (-_term(self, other))
+
+    def __rsub__(self, other: Any) -> LinearOperator:
+        return (-self) + other
+
+    def __mul__(self, other: Any) -> LinearOperator:
+        from lax_linalg.verbs.arithmetic import scale
+
+        alpha = other if isinstance(other, Scalar) else jnp.asarray(other)
+        if jnp.ndim(alpha) != 0:
+            raise DimensionMismatch(
+                f"* scales by a number, got an array of shape {list(jnp.shape(alpha))}; the matrix product is @"
+            )
+        return scale(self, alpha)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> LinearOperator:
+        if isinstance(other, LinearOperator):
+            return NotImplemented
+        return self * (1 / other)
+
+    def __neg__(self) -> LinearOperator:
+        return self * (-1)
+
+    def __pow__(self, exponent: int) -> LinearOperator:
+        from lax_linalg.verbs.functions import power
+
+        return power(self, exponent)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        from lax_linalg.verbs.basic import materialize
+
+        return np.asarray(materialize(self), dtype=dtype)
+
+    def __repr__(self) -> str:
+        try:
+            detail = self._describe()
+            head = f"{_size(self)} {type(self).__name__}{{{jnp.dtype(self.dtype).name}}}"
+        except Exception:  # a pytree of in_axes, shardings … is not a matrix, yet must print
+            fields = ", ".join(f"{f}={getattr(self, f)!r}" for f in self.data_fields + self.meta_fields)
+            return f"{type(self).__name__}({fields})"
+        return f"{head} {detail}" if detail else head
+
+
+@dataclass_transform(frozen_default=True)
+def operator(*, data: Sequence[str], meta: Sequence[str] = ()) -> Callable[[C], C]:
+    """Class decorator: a frozen dataclass and a pytree whose leaves are `data` and whose static part is `meta`.
+
+    JAX rebuilds instances without running their checks, because a pytree's leaves may be tracers, axes or shardings.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, lax_linalg as la
+        >>> jax.tree.map(jnp.shape, la.Diagonal(jnp.ones(3))).diagonal
+        (3,)
+    """
+
+    def wrap(cls: C) -> C:
+        cls.data_fields, cls.meta_fields = tuple(data), tuple(meta)  # type: ignore[attr-defined]
+        cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)  # type: ignore[assignment]
+
+        def flatten_with_keys(a: Any):
+            return [(GetAttrKey(f), getattr(a, f)) for f in data], tuple(getattr(a, f) for f in meta)
+
+        def flatten(a: Any):
+            return [getattr(a, f) for f in data], tuple(getattr(a, f) for f in meta)
+
+        def unflatten(aux: tuple, leaves: Iterable[Any]):
+            a = object.__new__(cls)
+            for field, value in zip((*data, *meta), (*leaves, *aux)):
+                object.__setattr__(a, field, value)
+            return a
+
+        register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+        return cls
+
+    return wrap
+
+
+def as_operator(A: Any) -> LinearOperator:
+    """A itself if it is an operator, otherwise the array A [m, n] as `Dense`.
+
+    Raises:
+        DimensionMismatch: if A is an array that is not two-dimensional.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> la.as_operator(jnp.ones((2, 3)))
+        2×3 Dense{float32}
+    """
+    if isinstance(A, LinearOperator):
+        return A
+    from lax_linalg.operators.dense import Dense
+
+    try:
+        array = jnp.asarray(A)
+    except TypeError:
+        raise DimensionMismatch(f"expected a matrix or a linear operator, got a {type(A).__name__}") from None
+    return Dense(array)
+
+
+def _size(A: LinearOperator) -> str:
+    m, n = A.shape
+    return f"{m}×{n}"
+
+
+def _term(A: LinearOperator, other: Any) -> LinearOperator:
+    """`other` as a summand of A; a number is refused as in Julia, because A + 2 could mean two things."""
+    if isinstance(other, LinearOperator):
+        return other
+    array = jnp.asarray(other)
+    if array.ndim == 0:
+        raise DimensionMismatch(f"cannot add the number {other} to a {_size(A)} matrix; write A + {other} * I")
+    return as_operator(array)

@@ -1,0 +1,99 @@
+"""`Dense`: a matrix without structure, so that plain arrays take part in the dispatch."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg.errors import DimensionMismatch
+from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.verbs.arithmetic import add, adjoint, multiply, scale, transpose
+from lax_linalg.verbs.basic import diag, materialize
+
+
+@operator(data=("array",))
+class Dense(LinearOperator):
+    """An unstructured matrix [m, n].
+
+    Args:
+        array: the entries, [m, n].
+
+    Raises:
+        DimensionMismatch: unless `array` has two axes.
+
+    Cost: O(mn) memory and per product with a vector.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.Dense([[1.0, 2.0], [3.0, 4.0]])
+        2×2 Dense{float32}
+    """
+
+    array: jax.Array
+
+    def _validate(self) -> None:
+        if jnp.ndim(self.array) != 2:
+            raise DimensionMismatch(
+                f"a matrix has 2 axes, got an array of shape {list(jnp.shape(self.array))}; use jax.vmap for batches"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.array.shape[-2:]  # type: ignore[return-value]
+
+    def _matmat(self, X: jax.Array) -> jax.Array:
+        return self.array.astype(X.dtype) @ X
+
+
+@materialize.rule(Dense, cost="O(1)")
+def _(A: Dense) -> jax.Array:
+    """The array itself."""
+    return A.array
+
+
+@diag.rule(Dense, cost="O(min(m, n))")
+def _(A: Dense) -> jax.Array:
+    """Read off."""
+    return jnp.diagonal(A.array)
+
+
+@transpose.rule(Dense, cost="O(mn)")
+def _(A: Dense) -> Dense:
+    """Transposed array."""
+    return Dense(A.array.T)
+
+
+@adjoint.rule(Dense, cost="O(mn)")
+def _(A: Dense) -> Dense:
+    """Conjugate transposed array."""
+    return Dense(A.array.conj().T)
+
+
+@scale.rule(Dense, cost="O(mn)")
+def _(A: Dense, alpha) -> Dense:
+    """Scaled array."""
+    return Dense(alpha * A.array)
+
+
+@add.rule(Dense, Dense, cost="O(mn)")
+def _(A: Dense, B: Dense) -> Dense:
+    """Sum of the arrays."""
+    return Dense(A.array + B.array)
+
+
+@add.rule(LinearOperator, Dense, cost="O(mn)")
+def _(A: LinearOperator, B: Dense) -> Dense:
+    """Sum of the arrays: one dense term makes the sum dense."""
+    return Dense(materialize(A) + B.array)
+
+
+@add.rule(Dense, LinearOperator, cost="O(mn)")
+def _(A: Dense, B: LinearOperator) -> Dense:
+    """Sum of the arrays: one dense term makes the sum dense."""
+    return Dense(A.array + materialize(B))
+
+
+@multiply.rule(Dense, Dense, cost="O(mnk)")
+def _(A: Dense, B: Dense) -> Dense:
+    """Product of the arrays."""
+    return Dense(A.array @ B.array)

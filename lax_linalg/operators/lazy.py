@@ -1,0 +1,269 @@
+"""Lazy algebra: sums, products, multiples and transposes of operators that have no joint structure."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.verbs.arithmetic import add, conj, inner, multiply, same_shape, scale, transpose
+from lax_linalg.verbs.basic import diag, materialize, require_dense
+
+
+@operator(data=("parent",))
+class Transpose(LinearOperator):
+    """The transpose of an operator, Aᵀ x by transposing x ↦ A x.
+
+    Cost: that of one product with A.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> A = la.Product((la.Diagonal([1.0, 2.0]), la.Dense([[1.0], [1.0]])))
+        >>> la.Transpose(A)
+        1×2 Transpose{float32} of 2×1 Product{float32} of 2 factors
+    """
+
+    parent: LinearOperator
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        m, n = self.parent.shape
+        return n, m
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.parent.dtype
+
+    def _matmat(self, X: jax.Array) -> jax.Array:
+        columns = jax.ShapeDtypeStruct((self.parent.shape[1], X.shape[1]), X.dtype)
+        (Y,) = jax.linear_transpose(self.parent._matmat, columns)(X)
+        return Y
+
+    def _describe(self) -> str:
+        return f"of {self.parent!r}"
+
+
+@operator(data=("alpha", "parent"))
+class Scaled(LinearOperator):
+    """The multiple α A.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.materialize(la.Scaled(2.0, la.Dense([[1.0]]))))
+        [[2.]]
+    """
+
+    alpha: jax.Array
+    parent: LinearOperator
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.parent.shape
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return jnp.result_type(self.alpha, self.parent.dtype)
+
+    def _matmat(self, X: jax.Array) -> jax.Array:
+        return self.alpha.astype(X.dtype) * self.parent._matmat(X)
+
+    def _describe(self) -> str:
+        return f"of {self.parent!r}"
+
+
+@operator(data=("terms",))
+class Sum(LinearOperator):
+    """The sum A₁ + … + A_r of operators of one shape.
+
+    Raises:
+        DimensionMismatch: if the shapes differ.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.Sum((la.I(3), la.Diagonal([1.0, 2.0, 3.0])))
+        3×3 Sum{float32} of 2 terms
+    """
+
+    terms: tuple[LinearOperator, ...]
+
+    def _validate(self) -> None:
+        for term in self.terms[1:]:
+            same_shape(self.terms[0], term)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.terms[0].shape
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return jnp.result_type(*(t.dtype for t in self.terms))
+
+    def _matmat(self, X: jax.Array) -> jax.Array:
+        return sum((t._matmat(X) for t in self.terms[1:]), self.terms[0]._matmat(X))
+
+    def _describe(self) -> str:
+        return f"of {len(self.terms)} terms"
+
+
+@operator(data=("factors",))
+class Product(LinearOperator):
+    """The product A₁ A₂ … A_r, kept factored.
+
+    Raises:
+        DimensionMismatch: if neighbours do not fit.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.Product((la.I(2), la.Dense([[1.0], [2.0]])))
+        2×1 Product{float32} of 2 factors
+    """
+
+    factors: tuple[LinearOperator, ...]
+
+    def _validate(self) -> None:
+        for left, right in zip(self.factors, self.factors[1:]):
+            inner(left, right)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.factors[0].shape[0], self.factors[-1].shape[1]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return jnp.result_type(*(f.dtype for f in self.factors))
+
+    def _matmat(self, X: jax.Array) -> jax.Array:
+        for factor in reversed(self.factors):
+            X = factor._matmat(X)
+        return X
+
+    def _describe(self) -> str:
+        return f"of {len(self.factors)} factors"
+
+
+def _terms(A: LinearOperator) -> tuple[LinearOperator, ...]:
+    return A.terms if isinstance(A, Sum) else (A,)
+
+
+def _factors(A: LinearOperator) -> tuple[LinearOperator, ...]:
+    return A.factors if isinstance(A, Product) else (A,)
+
+
+# Sums and products stay flat, so that their length is what prints.
+def _flat_sum(A: LinearOperator, B: LinearOperator) -> Sum:
+    """Lazy sum, kept flat."""
+    same_shape(A, B)
+    return Sum(_terms(A) + _terms(B))
+
+
+def _flat_product(A: LinearOperator, B: LinearOperator) -> Product:
+    """Lazy product, kept flat."""
+    inner(A, B)
+    return Product(_factors(A) + _factors(B))
+
+
+for _left, _right in ((Sum, Sum), (Sum, LinearOperator), (LinearOperator, Sum)):
+    add.rule(_left, _right, cost="O(1)")(_flat_sum)
+for _left, _right in ((Product, Product), (Product, LinearOperator), (LinearOperator, Product)):
+    multiply.rule(_left, _right, cost="O(1)")(_flat_product)
+
+
+@transpose.rule(Transpose, cost="O(1)")
+def _(A: Transpose) -> LinearOperator:
+    """The operator that was transposed."""
+    return A.parent
+
+
+@transpose.rule(Scaled, cost="cost of transpose")
+def _(A: Scaled) -> LinearOperator:
+    """(α A)ᵀ = α Aᵀ."""
+    return scale(transpose(A.parent), A.alpha)
+
+
+@transpose.rule(Sum, cost="cost of transpose of the terms")
+def _(A: Sum) -> Sum:
+    """Term by term."""
+    return Sum(tuple(transpose(t) for t in A.terms))
+
+
+@transpose.rule(Product, cost="cost of transpose of the factors")
+def _(A: Product) -> Product:
+    """(A₁ … A_r)ᵀ = A_rᵀ … A₁ᵀ."""
+    return Product(tuple(transpose(f) for f in reversed(A.factors)))
+
+
+@conj.rule(Transpose, cost="cost of conj")
+def _(A: Transpose) -> LinearOperator:
+    """conj(Aᵀ) = conj(A)ᵀ."""
+    return transpose(conj(A.parent))
+
+
+@conj.rule(Scaled, cost="cost of conj")
+def _(A: Scaled) -> LinearOperator:
+    """conj(α A) = conj(α) conj(A)."""
+    return scale(conj(A.parent), jnp.conj(A.alpha))
+
+
+@conj.rule(Sum, cost="cost of conj of the terms")
+def _(A: Sum) -> Sum:
+    """Term by term."""
+    return Sum(tuple(conj(t) for t in A.terms))
+
+
+@conj.rule(Product, cost="cost of conj of the factors")
+def _(A: Product) -> Product:
+    """Factor by factor."""
+    return Product(tuple(conj(f) for f in A.factors))
+
+
+@scale.rule(Scaled, cost="O(1)")
+def _(A: Scaled, alpha) -> LinearOperator:
+    """α (β A) = (α β) A."""
+    return scale(A.parent, alpha * A.alpha)
+
+
+@diag.rule(Sum, cost="cost of diag of the terms")
+def _(A: Sum) -> jax.Array:
+    """Sum of the diagonals."""
+    return sum((diag(t) for t in A.terms[1:]), diag(A.terms[0]))
+
+
+@diag.rule(Scaled, cost="cost of diag")
+def _(A: Scaled) -> jax.Array:
+    """α times the diagonal."""
+    return A.alpha * diag(A.parent)
+
+
+@diag.rule(Transpose, cost="cost of diag")
+def _(A: Transpose) -> jax.Array:
+    """The diagonal of A."""
+    return diag(A.parent)
+
+
+@materialize.rule(Sum, cost="O(mn) per term")
+def _(A: Sum) -> jax.Array:
+    """Sum of the materialised terms."""
+    require_dense(A.shape, A.dtype)
+    return sum((materialize(t) for t in A.terms[1:]), materialize(A.terms[0])).astype(A.dtype)
+
+
+@materialize.rule(Scaled, cost="O(mn)")
+def _(A: Scaled) -> jax.Array:
+    """α times the materialised matrix."""
+    return (A.alpha * materialize(A.parent)).astype(A.dtype)
+
+
+@materialize.rule(Transpose, cost="O(mn)")
+def _(A: Transpose) -> jax.Array:
+    """Transpose of the materialised matrix."""
+    return materialize(A.parent).T
+
+
+@materialize.rule(Product, cost="products with the narrowest end")
+def _(A: Product) -> jax.Array:
+    """The last factor's columns, or the first factor's rows if they are fewer, sent through the others."""
+    require_dense(A.shape, A.dtype)
+    m, n = A.shape
+    if m < n:
+        return (transpose(Product(A.factors[1:])) @ materialize(A.factors[0]).T.astype(A.dtype)).T
+    return Product(A.factors[:-1]) @ materialize(A.factors[-1]).astype(A.dtype)

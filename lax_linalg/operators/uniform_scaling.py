@@ -1,0 +1,198 @@
+"""`UniformScaling` λI, and the identity `I` that takes its size from what it meets."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg.errors import DimensionMismatch
+from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.diagonal import Diagonal
+from lax_linalg.operators.lazy import Sum
+from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
+from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
+from lax_linalg.verbs.eigen import eigvals
+from lax_linalg.verbs.svd import svdvals
+
+
+@operator(data=("value",), meta=("n",))
+class UniformScaling(LinearOperator):
+    """The multiple λI of the identity, of size n or of the size of what it is combined with.
+
+    Args:
+        value: the number λ.
+        n: its size; None adapts, as Julia's `I` does.
+
+    Raises:
+        DimensionMismatch: when the size of an unsized one is needed.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.I(3)
+        3×3 UniformScaling{float32}
+        >>> print(la.materialize([[1.0, 2.0], [3.0, 4.0]] + 2 * la.I))
+        [[3. 2.]
+         [3. 6.]]
+    """
+
+    value: jax.Array
+    n: int | None = None
+
+    def _validate(self) -> None:
+        if jnp.ndim(self.value) != 0:
+            raise DimensionMismatch(f"UniformScaling takes a number, got shape {list(jnp.shape(self.value))}")
+
+    def __call__(self, n: int) -> UniformScaling:
+        """λI of size n."""
+        if n < 0:
+            raise DimensionMismatch(f"a size cannot be negative, got {n}")
+        return UniformScaling(self.value, n)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        if self.n is None:
+            raise DimensionMismatch("I has no size of its own; write I(n)")
+        return self.n, self.n
+
+    def __matmul__(self, other):
+        if self.n is None and not isinstance(other, LinearOperator):
+            X = jnp.asarray(other)
+            return self.value.astype(jnp.result_type(self.value, X)) * X
+        return super().__matmul__(other)
+
+    def __rmatmul__(self, other):
+        if self.n is None:
+            return self @ other
+        return super().__rmatmul__(other)
+
+    def _matmat(self, X: jax.Array) -> jax.Array:
+        return self.value.astype(X.dtype) * X
+
+    def __repr__(self) -> str:
+        if self.n is None and hasattr(self.value, "dtype"):
+            return f"UniformScaling{{{self.value.dtype.name}}} of any size"
+        return super().__repr__()
+
+
+def _sized(A: UniformScaling, n: int) -> UniformScaling:
+    return UniformScaling(A.value, n) if A.n is None else A
+
+
+def _diagonal(A: UniformScaling) -> jax.Array:
+    return jnp.full(A.shape[:1], A.value)
+
+
+@materialize.rule(UniformScaling, cost="O(n²)")
+def _(A: UniformScaling) -> jax.Array:
+    """λ on the diagonal."""
+    require_dense(A.shape, A.dtype)
+    return A.value * jnp.eye(A.shape[0], dtype=A.dtype)
+
+
+@diag.rule(UniformScaling, cost="O(n)")
+def _(A: UniformScaling) -> jax.Array:
+    """λ repeated."""
+    return _diagonal(A)
+
+
+@transpose.rule(UniformScaling, cost="O(1)")
+def _(A: UniformScaling) -> UniformScaling:
+    """The matrix itself."""
+    return A
+
+
+@scale.rule(UniformScaling, cost="O(1)")
+def _(A: UniformScaling, alpha) -> UniformScaling:
+    """Scaled λ."""
+    return UniformScaling(jnp.asarray(alpha * A.value), A.n)
+
+
+@svdvals.rule(UniformScaling, cost="O(n)")
+def _(A: UniformScaling) -> jax.Array:
+    """|λ| repeated."""
+    return jnp.abs(_diagonal(A).astype(compute_dtype(A.dtype)))
+
+
+@eigvals.rule(UniformScaling, cost="O(n)")
+def _(A: UniformScaling) -> jax.Array:
+    """λ repeated."""
+    return _diagonal(A).astype(jnp.result_type(compute_dtype(A.dtype), jnp.complex64))
+
+
+# --- sums: I takes the other term's size ---
+
+
+@add.rule(UniformScaling, UniformScaling, cost="O(1)", precedence=1)
+def _(A: UniformScaling, B: UniformScaling) -> UniformScaling:
+    """Sum of the numbers."""
+    n = A.n if B.n is None else B.n
+    if n is not None:
+        same_shape(_sized(A, n), _sized(B, n))
+    return UniformScaling(A.value + B.value, n)
+
+
+@add.rule(UniformScaling, LinearOperator, cost="cost of add", precedence=1)
+def _(A: UniformScaling, B: LinearOperator) -> LinearOperator:
+    """B + λI: addition commutes."""
+    return add(B, A)
+
+
+@add.rule(LinearOperator, UniformScaling, cost="O(1)", precedence=1)
+def _(A: LinearOperator, B: UniformScaling) -> LinearOperator:
+    """Lazy sum with λI of A's size."""
+    B = _shift(A, B)
+    return Sum((A, B))
+
+
+@add.rule(Sum, UniformScaling, cost="O(1)", precedence=1)
+def _(A: Sum, B: UniformScaling) -> LinearOperator:
+    """Lazy sum with λI of A's size, kept flat."""
+    return Sum((*A.terms, _shift(A, B)))
+
+
+@add.rule(Dense, UniformScaling, cost="O(mn)", precedence=1)
+def _(A: Dense, B: UniformScaling) -> Dense:
+    """Shifted diagonal."""
+    return Dense(A.array + materialize(_shift(A, B)))
+
+
+@add.rule(Diagonal, UniformScaling, cost="O(n)", precedence=1)
+def _(A: Diagonal, B: UniformScaling) -> Diagonal:
+    """Shifted diagonal."""
+    return Diagonal(A.diagonal + _diagonal(_shift(A, B)))
+
+
+def _shift(A: LinearOperator, B: UniformScaling) -> UniformScaling:
+    m, n = A.shape
+    if m != n:
+        raise DimensionMismatch(f"A + λI needs a square matrix, got {m}×{n}")
+    B = _sized(B, n)
+    same_shape(A, B)
+    return B
+
+
+# --- products: λI is a number ---
+
+
+@multiply.rule(UniformScaling, UniformScaling, cost="O(1)", precedence=1)
+def _(A: UniformScaling, B: UniformScaling) -> UniformScaling:
+    """Product of the numbers."""
+    n = A.n if B.n is None else B.n
+    if n is not None:
+        inner(_sized(A, n), _sized(B, n))
+    return UniformScaling(A.value * B.value, n)
+
+
+@multiply.rule(UniformScaling, LinearOperator, cost="cost of scale", precedence=1)
+def _(A: UniformScaling, B: LinearOperator) -> LinearOperator:
+    """Scaled B."""
+    inner(_sized(A, B.shape[0]), B)
+    return scale(B, A.value)
+
+
+@multiply.rule(LinearOperator, UniformScaling, cost="cost of scale", precedence=1)
+def _(A: LinearOperator, B: UniformScaling) -> LinearOperator:
+    """Scaled A."""
+    inner(A, _sized(B, A.shape[1]))
+    return scale(A, B.value)

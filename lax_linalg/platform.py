@@ -1,0 +1,202 @@
+"""Which dense algorithm runs where: the only file that knows about CPU, GPU and TPU.
+
+XLA has the nonsymmetric eigenvalue problem and the Schur form through LAPACK on the CPU only; elsewhere the matrix goes
+to the host, is factorised by NumPy or SciPy and comes back, within the same jitted program. `forced` overrides that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lax_linalg.errors import UnknownNameError
+
+ROUTES = ("auto", "device", "host")
+_route = contextvars.ContextVar("route", default="auto")
+
+
+@contextlib.contextmanager
+def forced(route: str) -> Iterator[None]:
+    """Force the dense factorisations below onto the device or the host, in what is traced inside the block.
+
+    Args:
+        route: "auto" (device where it has the algorithm), "device" or "host".
+
+    Raises:
+        UnknownNameError: for another route.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> with forced("host"):
+        ...     print(eigvals(jnp.diag(jnp.array([1.0, 2.0]))))
+        [1.+0.j 2.+0.j]
+    """
+    if route not in ROUTES:
+        raise UnknownNameError.of("route", route, ROUTES)
+    token = _route.set(route)
+    try:
+        yield
+    finally:
+        _route.reset(token)
+
+
+def _choose(device: Callable[..., Any], host: Callable[..., Any], *args: jax.Array, cpu_only: bool) -> Any:
+    route = _route.get()
+    if route == "device" or (route == "auto" and not cpu_only):
+        return device(*args)
+    if route == "host":
+        return host(*args)
+    return jax.lax.platform_dependent(*args, cpu=device, default=host)
+
+
+def _complex(dtype: Any) -> Any:
+    return jnp.result_type(dtype, jnp.complex64)
+
+
+def _callback(function: Callable[[np.ndarray], Any], result: Any, a: jax.Array) -> Any:
+    return jax.pure_callback(function, result, a, vmap_method="expand_dims")
+
+
+# --- singular values: every platform has them; the host route exists for devices where LAPACK is faster ---
+
+
+def svdvals(a: jax.Array) -> jax.Array:
+    """Singular values of [m, n], descending, without vectors. LAPACK gesdd on the CPU. O(mn min(m, n)).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(svdvals(jnp.diag(jnp.array([1.0, 2.0]))))
+        [2. 1.]
+    """
+    if 0 in a.shape:
+        return jnp.zeros((min(a.shape),), jnp.finfo(a.dtype).dtype)
+    return _svdvals(a)
+
+
+@jax.custom_jvp
+def _svdvals(a: jax.Array) -> jax.Array:
+    def device(x: jax.Array) -> jax.Array:
+        return jnp.linalg.svd(x, compute_uv=False)
+
+    def host(x: jax.Array) -> jax.Array:
+        shape = jax.ShapeDtypeStruct((min(x.shape),), jnp.finfo(x.dtype).dtype)
+        return _callback(lambda y: np.linalg.svd(y, compute_uv=False), shape, x)
+
+    return _choose(device, host, a, cpu_only=False)
+
+
+@_svdvals.defjvp
+def _svdvals_jvp(primals, tangents):
+    # dσ_i = Re u_iᴴ dA v_i (Magnus & Neudecker); where values repeat, any orthonormal choice gives a valid subgradient
+    (a,), (da,) = primals, tangents
+    u, s, vt = jnp.linalg.svd(a, full_matrices=False)
+    u, s, vt = jax.lax.stop_gradient((u, s, vt))
+    return s, jnp.real(jnp.einsum("ik,ij,kj->k", u.conj(), da, vt.conj()))
+
+
+def svd(a: jax.Array, full_matrices: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """U [m, k], σ [k] descending, Vᴴ [k, n] with A = U diag(σ) Vᴴ. O(mn min(m, n)).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> u, s, vt = svd(jnp.ones((2, 3)))
+        >>> u.shape, s.shape, vt.shape
+        ((2, 2), (2,), (2, 3))
+    """
+    m, n = a.shape
+    if 0 in a.shape:
+        k, l = (m, n) if full_matrices else (0, 0)
+        real = jnp.finfo(a.dtype).dtype
+        return jnp.eye(m, k, dtype=a.dtype), jnp.zeros((0,), real), jnp.eye(l, n, dtype=a.dtype)
+    u, s, vt = jnp.linalg.svd(a, full_matrices=full_matrices)
+    return u, s, vt
+
+
+# --- nonsymmetric eigenproblem ---
+
+
+def eigvals(a: jax.Array) -> jax.Array:
+    """Eigenvalues of [n, n], complex, unsorted. LAPACK geev on the CPU, on the host elsewhere. O(10 n³).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(eigvals(jnp.eye(1)))
+        [1.+0.j]
+    """
+    return _eigvals(a) if a.shape[-1] else jnp.zeros((0,), _complex(a.dtype))
+
+
+@jax.custom_jvp
+def _eigvals(a: jax.Array) -> jax.Array:
+    def host(x: jax.Array) -> jax.Array:
+        dtype = _complex(x.dtype)
+        shape = jax.ShapeDtypeStruct(x.shape[:1], dtype)
+        return _callback(lambda y: np.linalg.eigvals(y).astype(dtype), shape, x)
+
+    return _choose(jnp.linalg.eigvals, host, a, cpu_only=True)
+
+
+@_eigvals.defjvp
+def _eigvals_jvp(primals, tangents):
+    # dλ_i = (V⁻¹ dA V)_ii; grows with the eigenvalue's condition number and is undefined at a defective matrix
+    (a,), (da,) = primals, tangents
+    w, v = jax.lax.stop_gradient(eig(a))
+    return w, jnp.diagonal(jnp.linalg.solve(v, da.astype(v.dtype) @ v))
+
+
+def eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues [n] and unit right eigenvectors as columns [n, n], complex. O(25 n³).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> w, v = eig(jnp.eye(2))
+        >>> v.shape
+        (2, 2)
+    """
+    n, dtype = a.shape[-1], _complex(a.dtype)
+    if n == 0:
+        return jnp.zeros((0,), dtype), jnp.zeros((0, 0), dtype)
+
+    def host(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        shapes = (jax.ShapeDtypeStruct((n,), dtype), jax.ShapeDtypeStruct((n, n), dtype))
+        return _callback(lambda y: tuple(z.astype(dtype) for z in np.linalg.eig(y)), shapes, x)
+
+    return _choose(lambda x: tuple(jnp.linalg.eig(x)), host, a, cpu_only=True)
+
+
+def schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Complex Schur form: T upper triangular, Z unitary, A = Z T Zᴴ; LAPACK gees, on the host off the CPU. O(25 n³).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> t, z = schur(jnp.array([[0.0, 1.0], [-1.0, 0.0]]))
+        >>> bool(jnp.allclose(z @ t @ z.conj().T, jnp.array([[0, 1], [-1, 0]]), atol=1e-6))
+        True
+    """
+    n, dtype = a.shape[-1], _complex(a.dtype)
+    if n == 0:
+        return jnp.zeros((0, 0), dtype), jnp.zeros((0, 0), dtype)
+
+    def device(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        t, z = jax.lax.linalg.schur(x.astype(dtype))
+        return t, z
+
+    def host(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        shapes = (jax.ShapeDtypeStruct((n, n), dtype),) * 2
+        return _callback(_host_schur, shapes, x.astype(dtype))
+
+    return _choose(device, host, a, cpu_only=True)
+
+
+def _host_schur(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import scipy.linalg
+
+    pairs = [scipy.linalg.schur(y, output="complex") for y in x.reshape(-1, *x.shape[-2:])]
+    t, z = (np.stack([p[i] for p in pairs]).reshape(x.shape).astype(x.dtype) for i in (0, 1))
+    return t, z

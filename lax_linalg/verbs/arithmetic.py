@@ -1,0 +1,126 @@
+"""The algebra of operators: adjoint, transpose, conjugate, scaling, sum and product, structured where a rule is."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg.dispatch import verb
+from lax_linalg.errors import DimensionMismatch
+from lax_linalg.operators.base import LinearOperator
+
+
+@verb(algorithm="Lazy: transposes the product of A (`jax.linear_transpose`).", cost="O(1)", finite=False)
+def transpose(A: LinearOperator) -> LinearOperator:
+    """Transpose Aᵀ, structured or lazy.
+
+    Returns:
+        The operator Aᵀ of shape (n, m).
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.transpose([[1.0, 2.0]])
+        2×1 Dense{float32}
+    """
+    from lax_linalg.operators.lazy import Transpose
+
+    return Transpose(A)
+
+
+@verb(algorithm="Conjugated parameters.", cost="O(parameters)", finite=False)
+def conj(A: LinearOperator) -> LinearOperator:
+    """Complex conjugate, valid on the parameters because every structure is real-linear in what it stores.
+
+    Returns:
+        The operator with entries conj(A[i, j]).
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.materialize(la.conj([[1j]])))
+        [[0.-1.j]]
+    """
+    return jax.tree.map(jnp.conj, A) if jnp.issubdtype(A.dtype, jnp.complexfloating) else A
+
+
+@verb(algorithm="Transpose of the conjugate.", cost="cost of transpose", finite=False)
+def adjoint(A: LinearOperator) -> LinearOperator:
+    """Conjugate transpose, Aᴴ = conj(A)ᵀ.
+
+    Returns:
+        The operator Aᴴ of shape (n, m); for real A it is Aᵀ.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.materialize(la.adjoint([[1.0, 2j]])))
+        [[1.-0.j]
+         [0.-2.j]]
+    """
+    return transpose(conj(A))
+
+
+@verb(algorithm="Lazy.", cost="O(1)", finite=False)
+def scale(A: LinearOperator, alpha: jax.Array | complex) -> LinearOperator:
+    """Multiple α A, structured or lazy.
+
+    Args:
+        A: operator [m, n].
+        alpha: a number or a scalar array.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.materialize(la.scale([[1.0]], 3)))
+        [[3.]]
+    """
+    from lax_linalg.operators.lazy import Scaled
+
+    return Scaled(jnp.asarray(alpha), A)
+
+
+@verb(algorithm="Lazy.", cost="O(1)", arity=2, finite=False)
+def add(A: LinearOperator, B: LinearOperator) -> LinearOperator:
+    """Sum A + B, structured or lazy.
+
+    Raises:
+        DimensionMismatch: unless both have the same shape.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.materialize(la.add([[1.0]], la.I)))
+        [[2.]]
+    """
+    from lax_linalg.operators.lazy import Sum
+
+    same_shape(A, B)
+    return Sum((A, B))
+
+
+@verb(algorithm="Lazy.", cost="O(1)", arity=2, finite=False)
+def multiply(A: LinearOperator, B: LinearOperator) -> LinearOperator:
+    """Product A B, structured or lazy (applied factor by factor).
+
+    Raises:
+        DimensionMismatch: unless A has as many columns as B has rows.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.multiply(la.I(2), [[1.0], [2.0]])
+        2×1 Dense{float32}
+    """
+    from lax_linalg.operators.lazy import Product
+
+    inner(A, B)
+    return Product((A, B))
+
+
+def same_shape(A: LinearOperator, B: LinearOperator) -> None:
+    """Raise `DimensionMismatch` unless A + B is defined."""
+    if A.shape != B.shape:
+        raise DimensionMismatch(f"cannot add {A.shape[0]}×{A.shape[1]} and {B.shape[0]}×{B.shape[1]} matrices")
+
+
+def inner(A: LinearOperator, B: LinearOperator) -> None:
+    """Raise `DimensionMismatch` unless A B is defined."""
+    if A.shape[1] != B.shape[0]:
+        raise DimensionMismatch(
+            f"cannot multiply {A.shape[0]}×{A.shape[1]} by {B.shape[0]}×{B.shape[1]}: {A.shape[1]} ≠ {B.shape[0]}"
+        )

@@ -1,0 +1,163 @@
+"""The verbs every other one rests on: entries, size, element type, diagonal and trace."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg.dispatch import verb
+from lax_linalg.errors import DenseLimitError
+from lax_linalg.operators.base import LinearOperator
+
+_dense_limit = contextvars.ContextVar("dense_limit", default=4 * 2**30)
+
+
+@contextlib.contextmanager
+def dense_limit(bytes: int) -> Iterator[None]:
+    """Set the size in bytes up to which a verb may form a dense matrix (4 GiB unless set).
+
+    Args:
+        bytes: the limit for one matrix; it holds within the ``with`` block, also while ``jit`` traces.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> with la.dense_limit(100):
+        ...     la.materialize(la.I(10))
+        Traceback (most recent call last):
+        lax_linalg.errors.DenseLimitError: a dense 10×10 float32 matrix takes 400 B, the limit is 100 B; raise it with
+        la.dense_limit(bytes) or use a matrix-free method: la.svds, la.slq, A @ x
+    """
+    token = _dense_limit.set(bytes)
+    try:
+        yield
+    finally:
+        _dense_limit.reset(token)
+
+
+def require_dense(shape: tuple[int, int], dtype: jnp.dtype) -> None:
+    """Raise `DenseLimitError` if a dense matrix of this shape is above the limit."""
+    size = shape[0] * shape[1] * jnp.dtype(dtype).itemsize
+    if size > _dense_limit.get():
+        raise DenseLimitError(
+            f"a dense {shape[0]}×{shape[1]} {jnp.dtype(dtype).name} matrix takes {_bytes(size)}, the limit is "
+            f"{_bytes(_dense_limit.get())}; raise it with la.dense_limit(bytes) or use a matrix-free method: "
+            "la.svds, la.slq, A @ x"
+        )
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} TiB"
+
+
+@verb(algorithm="Products with the unit vectors of the smaller side.", cost="min(m, n) products", finite=False)
+def materialize(A: LinearOperator) -> jax.Array:
+    """The dense matrix, all entries of A.
+
+    Args:
+        A: operator or array of shape [m, n].
+
+    Returns:
+        The dense matrix [m, n].
+
+    Raises:
+        DenseLimitError: above `dense_limit`.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.materialize(la.Diagonal([1.0, 2.0])))
+        [[1. 0.]
+         [0. 2.]]
+    """
+    m, n = A.shape
+    require_dense(A.shape, A.dtype)
+    if m < n:
+        return (A.T @ jnp.eye(m, dtype=A.dtype)).T
+    return A @ jnp.eye(n, dtype=A.dtype)
+
+
+def dense(A: LinearOperator) -> jax.Array:
+    """The guarded dense fallback: entries in a dtype that factorisations run in (half precision becomes float32).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> dense(jnp.ones((2, 2), jnp.bfloat16)).dtype
+        dtype('float32')
+    """
+    array = materialize(A)
+    return array.astype(compute_dtype(array.dtype))
+
+
+def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype in which spectra of `dtype` are computed: float32 for half precision, the default float for integers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> compute_dtype(jnp.bfloat16)
+        dtype('float32')
+    """
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return jnp.dtype(jnp.result_type(float))
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+@verb(algorithm="Read off.", cost="O(1)", finite=False)
+def size(A: LinearOperator) -> tuple[int, int]:
+    """Rows and columns, (m, n), known without computing.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.size(la.Diagonal([1.0, 2.0]))
+        (2, 2)
+    """
+    return A.shape
+
+
+@verb(algorithm="Read off.", cost="O(1)", finite=False)
+def eltype(A: LinearOperator) -> jnp.dtype:
+    """The dtype of the entries, known without computing.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.eltype(la.Diagonal([1.0, 2.0]))
+        dtype('float32')
+    """
+    return jnp.dtype(A.dtype)
+
+
+@verb(algorithm="Diagonal of the materialised matrix.", cost="O(mn)", finite=False)
+def diag(A: LinearOperator) -> jax.Array:
+    """Main diagonal.
+
+    Returns:
+        The entries A[i, i], [min(m, n)].
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.diag(la.I(2)))
+        [1. 1.]
+    """
+    return jnp.diagonal(materialize(A))
+
+
+@verb(algorithm="Sum of the diagonal.", cost="cost of diag", square=True, finite=False)
+def tr(A: LinearOperator) -> jax.Array:
+    """Trace, tr A = Σ_i A[i, i].
+
+    Raises:
+        DimensionMismatch: unless A is square.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> float(la.tr(la.Diagonal([1.0, 2.0])))
+        3.0
+    """
+    d = diag(A)
+    return jnp.sum(d.astype(compute_dtype(d.dtype)))

@@ -1,0 +1,107 @@
+"""Eigenvalues and eigenvectors of square matrices."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg import platform
+from lax_linalg.dispatch import verb
+from lax_linalg.operators.base import LinearOperator
+from lax_linalg.verbs.basic import dense
+
+
+class Eigen(NamedTuple):
+    """A V = V diag(λ): values [n] and vectors [n, n] (unit columns); unpacks as `values, vectors = F`.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.eigen([[2.0]]).values.shape
+        (1,)
+    """
+
+    values: jax.Array
+    vectors: jax.Array
+
+
+def sorted_eigenvalues(w: jax.Array) -> jax.Array:
+    """Julia's order: by real part, then by imaginary part.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(sorted_eigenvalues(jnp.array([2.0, 1 + 1j, 1 - 1j])))
+        [1.-1.j 1.+1.j 2.+0.j]
+    """
+    return jnp.sort(w)
+
+
+@verb(algorithm="LAPACK's Hessenberg QR on the materialised matrix.", cost="O(n³)", square=True)
+def eigvals(A: LinearOperator) -> jax.Array:
+    """Eigenvalues.
+
+    Args:
+        A: square operator or array [n, n].
+
+    Returns:
+        All eigenvalues with multiplicity, [n], by real then imaginary part; complex unless A is Hermitian by type.
+
+    Raises:
+        DimensionMismatch: unless A is square.
+        DenseLimitError, NonFiniteError: as `svdvals`.
+
+    Differentiable where the eigenvalues are simple, dλ_i = (V⁻¹ dA V)_ii.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.eigvals([[0.0, 1.0], [-1.0, 0.0]]))
+        [0.-1.j 0.+1.j]
+
+    Source: Golub & Van Loan, Matrix Computations (4th ed.), 7.5.
+    """
+    return sorted_eigenvalues(platform.eigvals(dense(A)))
+
+
+@verb(algorithm="LAPACK's Hessenberg QR with vectors, on the materialised matrix.", cost="O(n³)", square=True)
+def eigen(A: LinearOperator) -> Eigen:
+    """Eigenvalue decomposition A V = V diag(λ).
+
+    Args:
+        A: square operator or array [n, n].
+
+    Returns:
+        `Eigen(values, vectors)`, sorted as `eigvals`, columns of unit 2-norm.
+
+    Raises:
+        DimensionMismatch: unless A is square.
+        DenseLimitError, NonFiniteError: as `svdvals`.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> A = jnp.array([[1.0, 2.0], [0.0, 3.0]])
+        >>> w, V = la.eigen(A)
+        >>> bool(jnp.allclose(A @ V, V * w, atol=1e-5))
+        True
+    """
+    w, v = platform.eig(dense(A))
+    order = jnp.lexsort((w.imag, w.real))
+    return Eigen(w[order], v[:, order])
+
+
+@verb(algorithm="Largest modulus of an eigenvalue.", cost="cost of eigvals", square=True)
+def spectral_radius(A: LinearOperator) -> jax.Array:
+    """Spectral radius, ρ(A) = max |λ|.
+
+    Args:
+        A: square operator or array [n, n].
+
+    Returns:
+        A real scalar; 0 for the empty matrix.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> float(la.spectral_radius([[2.0, 5.0], [0.0, -3.0]]))
+        3.0
+    """
+    return jnp.max(jnp.abs(eigvals(A)), initial=0)

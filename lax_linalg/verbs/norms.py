@@ -1,0 +1,122 @@
+"""Entrywise norms, operator norms and condition numbers."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg.dispatch import verb
+from lax_linalg.errors import UnknownNameError
+from lax_linalg.operators.base import LinearOperator
+from lax_linalg.verbs.basic import dense
+from lax_linalg.verbs.svd import svdvals
+
+
+def scaled_norm(x: jax.Array, p: float = 2) -> jax.Array:
+    """Vector p-norm of all entries, scaled against under- and overflow; its gradient at 0 is 0, a valid subgradient.
+
+    Args:
+        x: array of any shape.
+        p: 1, 2, any p > 0, or inf.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(scaled_norm(jnp.array([3e30, 4e30]))) > 4.99e30
+        True
+    """
+    a = jnp.abs(x)
+    if a.size == 0:
+        return jnp.zeros((), a.dtype)
+    if p == jnp.inf:
+        return jnp.max(a)
+    if p == 1:
+        return jnp.sum(a)
+    if not p > 0:
+        raise UnknownNameError(f"norm: p must be positive or inf, got {p}")
+    largest = jax.lax.stop_gradient(jnp.max(a))
+    unit = jnp.where(largest > 0, largest, 1)
+    total = jnp.sum((a / unit) ** p)
+    safe = jnp.where(total > 0, total, 1)
+    return jnp.where(total > 0, unit * safe ** (1 / p), 0)
+
+
+@verb(algorithm="Scaled sum over the materialised entries.", cost="O(mn)")
+def norm(A: LinearOperator, p: float = 2) -> jax.Array:
+    """Entrywise p-norm, (Σ |a_ij|^p)^{1/p}: Frobenius for p = 2, as in Julia.
+
+    Args:
+        A: operator or array [m, n].
+        p: a positive number or inf.
+
+    Returns:
+        A real scalar. The norm as a linear map is `opnorm`.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> float(la.norm([[3.0, 0.0], [0.0, 4.0]]))
+        5.0
+    """
+    return scaled_norm(dense(A), p)
+
+
+@verb(algorithm="Largest singular value, column or row sum.", cost="cost of svdvals (p = 2), O(mn) else")
+def opnorm(A: LinearOperator, p: float = 2) -> jax.Array:
+    """Norm as a linear map, max ‖A x‖_p / ‖x‖_p: σ₁, the largest column sum (p = 1) or row sum (p = inf).
+
+    Args:
+        A: operator or array [m, n].
+        p: 1, 2 or inf.
+
+    Returns:
+        A real scalar; 0 for an empty matrix.
+
+    Raises:
+        UnknownNameError: for another p.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> float(la.opnorm([[3.0, 0.0], [0.0, 4.0]])), float(la.opnorm([[1.0, 2.0]], float("inf")))
+        (4.0, 3.0)
+    """
+    require_p(p)
+    if p == 2:
+        return jnp.max(svdvals(A), initial=0)
+    a = jnp.abs(dense(A))
+    return jnp.max(jnp.sum(a, axis=0 if p == 1 else 1), initial=0)
+
+
+def require_p(p: float) -> None:
+    """Raise `UnknownNameError` unless p is 1, 2 or inf."""
+    if p not in (1, 2, jnp.inf):
+        raise UnknownNameError.of("operator norm p =", str(p), ("1", "2", "inf"))
+
+
+@verb(algorithm="Ratio of extreme singular values; ‖A‖‖A⁻¹‖ for p ≠ 2.", cost="cost of svdvals (p = 2), O(n³) else")
+def cond(A: LinearOperator, p: float = 2) -> jax.Array:
+    """Condition number ‖A‖_p ‖A⁻¹‖_p: σ₁/σ_k for p = 2, where A may be rectangular.
+
+    Args:
+        A: operator or array [m, n]; square unless p = 2.
+        p: 1, 2 or inf.
+
+    Returns:
+        A real scalar ≥ 1; inf for a singular matrix, 0 for an empty one as in Julia.
+
+    Raises:
+        UnknownNameError: for another p.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> round(float(la.cond([[3.0, 0.0], [0.0, 4.0]])), 4)
+        1.3333
+    """
+    require_p(p)
+    if 0 in A.shape:
+        return jnp.zeros((), jnp.finfo(A.dtype).dtype)
+    if p == 2:
+        s = svdvals(A)
+        smallest = jnp.where(s[-1] > 0, s[-1], 1)
+        return jnp.where(s[-1] > 0, s[0] / smallest, jnp.inf)
+    from lax_linalg.verbs.solve import inv
+
+    return opnorm(A, p) * opnorm(inv(A), p)

@@ -1,0 +1,102 @@
+"""The singular value decomposition and what is read off it: singular values, rank, null space."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg import platform
+from lax_linalg.dispatch import verb
+from lax_linalg.operators.base import LinearOperator
+from lax_linalg.verbs.basic import dense
+
+
+class SVD(NamedTuple):
+    """A = U diag(S) Vᴴ: U [m, k], S [k] descending, Vt = Vᴴ [k, n]; unpacks as `U, S, Vt = F`.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> F = la.svd([[3.0, 0.0], [0.0, 4.0]])
+        >>> print(F.S)
+        [4. 3.]
+    """
+
+    U: jax.Array
+    S: jax.Array
+    Vt: jax.Array
+
+
+@verb(algorithm="LAPACK's SVD without vectors, of the materialised matrix.", cost="O(mn min(m, n))")
+def svdvals(A: LinearOperator) -> jax.Array:
+    """Singular values, largest first.
+
+    Args:
+        A: operator or array [m, n].
+
+    Returns:
+        All singular values σ₁ ≥ … ≥ σ_k ≥ 0, k = min(m, n), exact to rounding; real, float32 for half-precision input.
+
+    Raises:
+        DenseLimitError: if the matrix must be formed and is above `la.dense_limit` (see `la.svds` for some of them).
+        NonFiniteError: on NaN or infinity.
+
+    Differentiable; where values repeat the gradient is a valid element of the generalised gradient.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.svdvals([[3.0, 0.0], [0.0, 4.0]]))
+        [4. 3.]
+
+    Source: Golub & Van Loan, Matrix Computations (4th ed.), 8.6.
+    """
+    return platform.svdvals(dense(A))
+
+
+@verb(algorithm="LAPACK's SVD of the materialised matrix.", cost="O(mn min(m, n))")
+def svd(A: LinearOperator, *, full: bool = False) -> SVD:
+    """Singular value decomposition A = U diag(S) Vᴴ.
+
+    Args:
+        A: operator or array [m, n].
+        full: return square U and Vt instead of the thin ones.
+
+    Returns:
+        `SVD(U, S, Vt)`.
+
+    Raises:
+        DenseLimitError, NonFiniteError: as `svdvals`.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> U, S, Vt = la.svd(jnp.ones((2, 3)))
+        >>> bool(jnp.allclose(U * S @ Vt, 1, atol=1e-6))
+        True
+
+    Source: Golub & Van Loan, Matrix Computations (4th ed.), 8.6.
+    """
+    return SVD(*platform.svd(dense(A), full_matrices=full))
+
+
+@verb(algorithm="Number of singular values above the threshold.", cost="cost of svdvals")
+def rank(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """Numerical rank: the number of singular values above rtol · σ₁.
+
+    Args:
+        A: operator or array [m, n].
+        rtol: relative threshold; max(m, n) ε unless given.
+
+    Returns:
+        The numerical rank, an int32 scalar.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> int(la.rank(jnp.ones((3, 3))))
+        1
+    """
+    s = svdvals(A)
+    if s.size == 0:
+        return jnp.zeros((), jnp.int32)
+    tol = max(A.shape) * jnp.finfo(s.dtype).eps if rtol is None else rtol
+    return jnp.sum(s > tol * s[0], dtype=jnp.int32)

@@ -1,0 +1,27 @@
+"""Shared test setup: a persistent compilation cache and reproducible keys."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+# One thread per XLA worker would be wasted on small sizes; xdist already fills the cores.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+import jax
+import pytest
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """The PRNG key that a test derives all its randomness from."""
+    return jax.random.key(0)
+
+
+@pytest.fixture
+def x64():
+    """Run one test in double precision."""
+    with jax.enable_x64(True):
+        yield
