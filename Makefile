@@ -10,7 +10,10 @@ ready := $(VENV)/.ready-$(EXTRAS)
 
 # Trains a ResNet on real digits with and without a regulariser, tracks its spectra and writes the report.
 demo: $(ready)
-	$(bin)/python -m scripts.demo --workdir=$(RUNS)
+	$(bin)/python -m scripts.train --flagfile=scripts/presets/digits_resnet.flags --workdir=$(RUNS)/plain
+	$(bin)/python -m scripts.train --flagfile=scripts/presets/digits_resnet.flags --regularizer=so --workdir=$(RUNS)/so
+	$(bin)/python -m scripts.analyze --workdir=$(RUNS)/plain,$(RUNS)/so
+	$(bin)/python -m scripts.report --workdir=$(RUNS)/plain,$(RUNS)/so --out=$(RUNS)/report.html
 
 test: $(ready)
 	$(bin)/python -m pytest -n 2 --dist worksteal -m "not slow"
