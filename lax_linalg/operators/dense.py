@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator
-from lax_linalg.verbs.arithmetic import add, adjoint, multiply, scale, transpose
+from lax_linalg.verbs.arithmetic import add, adjoint, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import diag, materialize
 
 
@@ -78,22 +78,26 @@ def _(A: Dense, alpha) -> Dense:
 @add.rule(Dense, Dense, cost="O(mn)")
 def _(A: Dense, B: Dense) -> Dense:
     """Sum of the arrays."""
+    same_shape(A, B)
     return Dense(A.array + B.array)
 
 
 @add.rule(LinearOperator, Dense, cost="O(mn)")
 def _(A: LinearOperator, B: Dense) -> Dense:
     """Sum of the arrays: one dense term makes the sum dense."""
+    same_shape(A, B)
     return Dense(materialize(A) + B.array)
 
 
 @add.rule(Dense, LinearOperator, cost="O(mn)")
 def _(A: Dense, B: LinearOperator) -> Dense:
     """Sum of the arrays: one dense term makes the sum dense."""
+    same_shape(A, B)
     return Dense(A.array + materialize(B))
 
 
 @multiply.rule(Dense, Dense, cost="O(mnk)")
 def _(A: Dense, B: Dense) -> Dense:
     """Product of the arrays."""
+    inner(A, B)
     return Dense(A.array @ B.array)

@@ -149,7 +149,7 @@ def _factors(A: LinearOperator) -> tuple[LinearOperator, ...]:
     return A.factors if isinstance(A, Product) else (A,)
 
 
-# Sums and products stay flat, so that their length is what prints.
+# Sums and products stay flat, so that their length is what prints. Lowest precedence: any structure's own rule wins.
 def _flat_sum(A: LinearOperator, B: LinearOperator) -> Sum:
     """Lazy sum, kept flat."""
     same_shape(A, B)
@@ -163,9 +163,9 @@ def _flat_product(A: LinearOperator, B: LinearOperator) -> Product:
 
 
 for _left, _right in ((Sum, Sum), (Sum, LinearOperator), (LinearOperator, Sum)):
-    add.rule(_left, _right, cost="O(1)")(_flat_sum)
+    add.rule(_left, _right, cost="O(1)", precedence=-1)(_flat_sum)
 for _left, _right in ((Product, Product), (Product, LinearOperator), (LinearOperator, Product)):
-    multiply.rule(_left, _right, cost="O(1)")(_flat_product)
+    multiply.rule(_left, _right, cost="O(1)", precedence=-1)(_flat_product)
 
 
 @transpose.rule(Transpose, cost="O(1)")

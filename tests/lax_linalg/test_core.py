@@ -1,0 +1,242 @@
+"""The operator protocol: arithmetic against dense matrices, pytrees and transformations, dispatch and its errors."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import lax_linalg as la
+from lax_linalg import dispatch
+from lax_linalg.operators.lazy import Product, Sum
+from lax_linalg.registry import Registry
+
+
+def random(seed: int, *shape: int, dtype=jnp.float32) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape, dtype)
+
+
+def operators(n: int = 4) -> dict[str, la.LinearOperator]:
+    dense, diagonal = la.Dense(random(0, n, n)), la.Diagonal(random(1, n))
+    return {
+        "dense": dense,
+        "diagonal": diagonal,
+        "scaling": la.UniformScaling(1.5, n),
+        "sum": Sum((diagonal, la.Convolution(random(2, 3, 1, 1), n))),
+        "product": Product((diagonal, la.Convolution(random(3, 3, 1, 1), n))),
+        "scaled": la.Scaled(jnp.asarray(2.0), la.Convolution(random(4, 3, 1, 1), n)),
+        "transpose": la.Transpose(la.Convolution(random(5, 3, 1, 1), n)),
+        "complex": la.Dense(random(6, n, n) + 1j * random(7, n, n)),
+    }
+
+
+@pytest.mark.parametrize("name", operators())
+def test_arithmetic_agrees_with_dense_matrices(name):
+    A = operators()[name]
+    a, b = np.asarray(la.materialize(A)), np.asarray(random(8, 4, 4))
+    x, X = np.asarray(random(9, 4)), np.asarray(random(10, 4, 3))
+    close = lambda got, want: np.testing.assert_allclose(np.asarray(got), want, rtol=1e-5, atol=1e-5)  # noqa: E731
+    close(A @ x, a @ x)
+    close(A @ X, a @ X)
+    close(x @ A, x @ a)
+    close(X.T @ A, X.T @ a)
+    for got, want in (
+        (A.T, a.T),
+        (A.H, a.conj().T),
+        (A + b, a + b),
+        (b - A, b - a),
+        (A + 2 * la.I, a + 2 * np.eye(4)),
+        (la.I - A, np.eye(4) - a),
+        (-A / 2, -a / 2),
+        (A @ la.Dense(b), a @ b),
+        (la.I @ A, a),
+        (A.H @ A, a.conj().T @ a),
+    ):
+        close(la.materialize(got), want)
+    close(la.diag(A), np.diag(a))
+    close(la.tr(A), np.trace(a))
+    assert la.size(A) == (4, 4)
+    assert la.eltype(A) == a.dtype
+
+
+@pytest.mark.parametrize("name", operators())
+def test_spectra_agree_with_the_materialised_matrix(name):
+    A = operators()[name]
+    a = np.asarray(la.materialize(A))
+    s = np.linalg.svd(a, compute_uv=False)
+    np.testing.assert_allclose(la.svdvals(A), s, rtol=2e-5, atol=1e-5)
+    np.testing.assert_allclose(la.opnorm(A), s[0], rtol=2e-5)
+    np.testing.assert_allclose(la.opnorm(A, 1), np.linalg.norm(a, 1), rtol=2e-5)
+    np.testing.assert_allclose(la.opnorm(A, np.inf), np.linalg.norm(a, np.inf), rtol=2e-5)
+    np.testing.assert_allclose(la.norm(A), np.linalg.norm(a), rtol=2e-5)
+    np.testing.assert_allclose(la.norm(A, 1), np.abs(a).sum(), rtol=2e-5)
+    np.testing.assert_allclose(la.cond(A), s[0] / s[-1], rtol=1e-3)
+    assert int(la.rank(A)) == 4
+    U, S, Vt = la.svd(A)
+    np.testing.assert_allclose((U * S) @ Vt, a, atol=2e-5)
+    w = np.linalg.eigvals(a)
+    np.testing.assert_allclose(la.spectral_radius(A), np.abs(w).max(), rtol=2e-5)
+    ours = np.asarray(la.eigvals(A))
+    assert max(np.abs(ours - z).min() for z in w) < 1e-5
+    assert max(np.abs(w - z).min() for z in ours) < 1e-5
+
+
+@pytest.mark.parametrize("name", operators())
+def test_transformations(name):
+    A = operators()[name]
+    x = random(11, 4)
+    np.testing.assert_allclose(jax.jit(lambda A, x: A @ x)(A, x), A @ x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(la.svdvals)(A), la.svdvals(A), rtol=1e-5, atol=1e-6)
+    batch = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), A)
+    both = jax.vmap(la.svdvals)(batch)
+    np.testing.assert_allclose(both[0], la.svdvals(A), rtol=1e-5, atol=1e-6)
+    leaves, tree = jax.tree.flatten(A)
+    check_grads(lambda *p: la.opnorm(jax.tree.unflatten(tree, p)), leaves, order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
+    check_grads(lambda *p: jax.tree.unflatten(tree, p) @ x, leaves, order=1, atol=2e-2, rtol=2e-2)
+    assert jax.tree.structure(jax.tree.map(lambda p: None, A)) is not None
+    assert type(A).__name__ in repr(A) and "4×4" in repr(A)
+    repr(jax.tree.map(lambda _: 0, A))  # a pytree of axes must print too
+
+
+@hypothesis.given(m=st.integers(0, 5), n=st.integers(0, 5))
+@hypothesis.settings(max_examples=15, deadline=None)
+def test_dense_of_any_size(m, n):
+    a = np.random.default_rng(m + 7 * n).standard_normal((m, n)).astype("f4")
+    k = min(m, n)
+    s = np.linalg.svd(a, compute_uv=False) if k else np.zeros(0)
+    np.testing.assert_allclose(la.svdvals(a), s, atol=1e-5)
+    assert la.svd(a).U.shape == (m, k)
+    assert la.svd(a, full=True).Vt.shape == (n, n)
+    np.testing.assert_allclose(la.opnorm(a), s[0] if k else 0, atol=1e-5)
+    np.testing.assert_allclose(la.norm(a), np.linalg.norm(a), rtol=1e-5)
+    assert int(la.rank(a)) == k
+
+
+def test_half_precision_and_integers_are_computed_in_a_float():
+    for a in (jnp.eye(3, dtype=jnp.bfloat16), jnp.eye(3, dtype=jnp.float16), jnp.eye(3, dtype=jnp.int32)):
+        assert la.svdvals(a).dtype == jnp.float32
+        np.testing.assert_allclose(la.svdvals(a), 1)
+        np.testing.assert_allclose(la.eigvals(a), 1)
+
+
+def test_double_precision(x64):
+    a = np.random.default_rng(0).standard_normal((6, 6))
+    assert la.svdvals(a).dtype == jnp.float64
+    np.testing.assert_allclose(la.svdvals(a), np.linalg.svd(a, compute_uv=False), rtol=1e-13)
+
+
+def test_gradient_at_repeated_and_zero_singular_values_is_a_subgradient():
+    for a in (jnp.eye(3), jnp.zeros((3, 3)), jnp.diag(jnp.array([2.0, 2.0, 0.0]))):
+        g = jax.grad(lambda a: la.svdvals(a)[0])(a)
+        # a subgradient of σ₁ at A has nuclear norm 1 and inner product σ₁ with A
+        np.testing.assert_allclose(np.linalg.svd(g, compute_uv=False).sum(), 1, rtol=1e-5)
+        np.testing.assert_allclose(jnp.sum(g * a), la.opnorm(a), atol=1e-5)
+        assert np.isfinite(jax.grad(la.norm)(a)).all()
+
+
+def test_norm_neither_over_nor_underflows():
+    for scale in (1e30, 1e-30):
+        np.testing.assert_allclose(la.norm(jnp.array([[3.0, 0.0], [0.0, 4.0]]) * scale), 5 * scale, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: la.Dense(jnp.ones(3)), "a matrix has 2 axes, got an array of shape [3]"),
+        (lambda: la.Diagonal(jnp.ones((2, 2))), "a diagonal has 1 axis"),
+        (lambda: la.eigvals(jnp.ones((2, 3))), "eigvals needs a square matrix, got 2×3"),
+        (lambda: la.svdvals(jnp.array([[jnp.nan, jnp.inf]])), "svdvals needs finite numbers, but 2 of 2"),
+        (lambda: la.Dense(jnp.ones((2, 3))) @ jnp.ones(2), "applies to [3] or [3, k]"),
+        (lambda: la.Dense(jnp.ones((2, 3))) @ la.Dense(jnp.ones((2, 3))), "cannot multiply 2×3 by 2×3"),
+        (lambda: la.Diagonal([1.0]) + la.Diagonal([1.0, 2.0]), "cannot add 1×1 and 2×2"),
+        (lambda: la.Diagonal([1.0]) + 1, "write A + 1 * I"),
+        (lambda: la.Diagonal([1.0]) * jnp.ones(2), "the matrix product is @"),
+        (lambda: la.Dense(jnp.ones((2, 3))) + la.I, "A + λI needs a square matrix, got 2×3"),
+        (lambda: la.I.shape, "I has no size of its own"),
+        (lambda: la.opnorm(jnp.eye(2), 3), "unknown operator norm p = '3'"),
+        (lambda: la.norm(jnp.eye(2), -1), "p must be positive or inf"),
+        (lambda: la.svdvals("matrix"), "expected a matrix or a linear operator, got a str"),
+        (lambda: la.Convolution(jnp.ones((5, 1, 1)), 3, padding="valid"), "a kernel that spans 5 does not fit"),
+        (lambda: la.Convolution(jnp.ones((3, 1, 1)), 3, padding="cirular"), "did you mean 'circular'"),
+        (lambda: la.Convolution(jnp.ones((3, 1, 3)), 3, groups=2), "2 groups do not divide"),
+        (lambda: la.Convolution(jnp.ones((3, 1, 3)), 3, stride=0), "stride takes a positive integer"),
+    ],
+)
+def test_errors_say_what_was_given_and_what_is_allowed(call, message):
+    with pytest.raises(la.LinearAlgebraError) as caught:
+        call()
+    assert message in str(caught.value)
+
+
+def test_unknown_names_are_met_with_the_nearest():
+    with pytest.raises(AttributeError, match="did you mean 'svdvals'"):
+        la.svdval  # noqa: B018
+    with pytest.raises(la.UnknownNameError, match="did you mean 'resnet'"):
+        registry = Registry("model")
+        registry.register("resnet")(object())
+        registry["resnt"]
+    with pytest.raises(la.LinearAlgebraError, match="registered twice"):
+        registry.register("resnet")(object())
+
+
+def test_dense_limit_holds_under_jit():
+    with la.dense_limit(100), pytest.raises(la.DenseLimitError, match="la.dense_limit"):
+        jax.jit(la.svdvals)(la.Convolution(jnp.ones((3, 1, 1)), 50))
+
+
+def test_every_rule_names_its_algorithm_and_cost():
+    for verb in dispatch.verbs.values():
+        verb.lookup(*(la.Dense,) * verb.arity)  # resolves the generic rule too
+        assert verb.rules[0].function is verb.__wrapped__
+        for rule in verb.rules:
+            assert rule.algorithm.endswith("."), (verb.name, rule)
+            assert rule.cost, (verb.name, rule)
+
+
+def concrete(cls: type = la.LinearOperator) -> list[type]:
+    return [c for s in cls.__subclasses__() for c in (s, *concrete(s))]
+
+
+def test_no_two_rules_are_ambiguous():
+    classes = concrete()
+    for verb in dispatch.verbs.values():
+        for types in itertools.product(classes, repeat=verb.arity):
+            verb.lookup(*types)  # plum raises on an ambiguity
+
+
+def test_every_public_name_has_a_docstring_with_an_example():
+    missing = []
+    for name in dir(la):
+        value = getattr(la, name)
+        doc = value.__doc__ or ""
+        if name != "I" and not hasattr(value, "__path__") and ">>> " not in doc:
+            missing.append(name)
+    assert not missing
+
+
+def test_a_second_call_compiles_nothing():
+    f = jax.jit(lambda A: la.svdvals(A))
+    for seed in range(3):
+        f(la.Convolution(random(seed, 3, 3, 2, 2), (4, 4)))
+    assert f._cache_size() == 1
+
+
+@pytest.mark.slow
+def test_import_is_fast():
+    code = "import time, jax; t = time.perf_counter(); import lax_linalg; print(time.perf_counter() - t)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = subprocess.run(
+        [sys.executable, "-c", "import sys, lax_linalg; print([m for m in sys.modules if '.' not in m])"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for heavy in ("flax", "matplotlib", "lineax", "matfree", "asdex"):
+        assert repr(heavy) not in modules.stdout
+    assert float(out.stdout) > 0
