@@ -1,0 +1,74 @@
+"""What every script shares: flags from a dataclass, a short grouped --help, errors as one line with exit code 2."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from lax_linalg.errors import LinearAlgebraError
+from train.errors import DivergenceError, TrainError
+
+FLAGS = flags.FLAGS
+DEFINERS = {
+    "int": flags.DEFINE_integer,
+    "float": flags.DEFINE_float,
+    "bool": flags.DEFINE_bool,
+    "str": flags.DEFINE_string,
+}
+GROUPS: dict[str, list[str]] = {}  # heading of the help text -> flag names, in the order of definition
+
+
+def define(config_class: type) -> None:
+    """Define one flag for every field of a dataclass whose fields carry `help` and `group` metadata."""
+    for field in dataclasses.fields(config_class):
+        DEFINERS[str(field.type)](field.name, field.default, field.metadata["help"])
+        GROUPS.setdefault(field.metadata["group"], []).append(field.name)
+
+
+def parsed(config_class: type) -> Any:
+    """The dataclass with the values given on the command line."""
+    return config_class(**{field.name: FLAGS[field.name].value for field in dataclasses.fields(config_class)})
+
+
+def help_text(summary: str) -> str:
+    """The summary, then one line a flag under its group's heading."""
+    grouped = {name for names in GROUPS.values() for name in names}
+    own = [flag.name for flag in FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name not in grouped]
+    lines = [summary.strip(), ""]
+    for group, names in [*GROUPS.items(), *([("Options", own)] if own else [])]:
+        lines.append(f"{group}:")
+        for name in names:
+            default = FLAGS[name].default
+            shown = f" [{default}]" if default not in ("", None) else ""
+            lines.append(f"  --{name:<22} {FLAGS[name].help}{shown}")
+        lines.append("")
+    return "\n".join([*lines, f"  --{'flagfile':<22} read flags from a file, one a line; later flags win"])
+
+
+def describe(error: Exception) -> str:
+    """An error as one line; the system's errors as "path: what went wrong"."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Parse the flags, call `main()`, and turn what a person can fix into one line on stderr.
+
+    Exit codes: 0 done; 1 the training diverged; 2 bad input (nothing already written is lost).
+    """
+    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
+        print(help_text(sys.modules["__main__"].__doc__ or ""))
+        sys.exit(0)
+    try:
+        rest = FLAGS(sys.argv)[1:]
+        if rest:
+            raise flags.Error(f"unexpected argument {rest[0]!r}; options are written --name=value, see --help")
+        main()
+    except (flags.Error, TrainError, LinearAlgebraError, OSError) as error:
+        print(f"error: {describe(error)}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, DivergenceError) else 2)

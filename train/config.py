@@ -1,0 +1,144 @@
+"""The configuration of a run: one frozen dataclass, from which the flags, their help and config.json are made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from lax_linalg.errors import UnknownNameError
+from train import files
+from train.errors import ConfigError
+
+# Fields that a resumed run may change: they move neither the parameters nor a line of metrics.jsonl.
+FREE_FIELDS = ("keep", "checkpoint_every", "data_dir", "data_parallel", "tensorboard", "display", "workdir")
+
+
+def option(default: Any, text: str, *, group: str, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """A dataclass field with what its flag needs: help text, group, lower bound and allowed values."""
+    metadata = {"help": text, "group": group, "low": low, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines a run; `seed` and these fields give every number in metrics.jsonl.
+
+    Raises:
+        ConfigError: when a number is below its bound.
+        UnknownNameError: when a choice is not one of the allowed names.
+
+    Example:
+        >>> TrainConfig(steps=-1)
+        Traceback (most recent call last):
+        train.errors.ConfigError: --steps=-1 must be at least 0
+    """
+
+    task: str = option("digits", "what to learn: digits, mnist, fashion_mnist, cifar10", group="Task and model")
+    model: str = option("resnet", "network: resnet, mlp", group="Task and model")
+    model_options: str = option("", "options of the model, as in width=16,depth=2", group="Task and model")
+    augment: bool = option(False, "the task's own light augmentation, on the device", group="Task and model")
+    data_dir: str = option("", "folder of the MNIST, Fashion-MNIST or CIFAR-10 files", group="Task and model")
+    seed: int = option(0, "of initialisation, data order and noise", group="Task and model", low=0)
+
+    steps: int = option(1000, "updates in all", group="Optimisation", low=0)
+    epochs: int = option(0, "passes over the data; when positive, instead of --steps", group="Optimisation", low=0)
+    batch_size: int = option(64, "examples an update", group="Optimisation", low=1)
+    optimizer: str = option("adam", "adam, adamw, sgd, momentum, rmsprop, muon", group="Optimisation")
+    learning_rate: float = option(1e-3, "its peak value", group="Optimisation", low=0)
+    schedule: str = option("constant", "of the learning rate: constant, cosine, linear", group="Optimisation")
+    warmup_steps: int = option(0, "linear rise of the learning rate", group="Optimisation", low=0)
+    weight_decay: float = option(0.0, "of adamw and muon", group="Optimisation", low=0)
+    momentum: float = option(0.9, "of momentum", group="Optimisation", low=0)
+    clip_norm: float = option(0.0, "bound on the gradient's norm; 0: none", group="Optimisation", low=0)
+
+    regularizer: str = option("none", "penalty on the kernels: none, so, dso", group="Regulariser")
+    regularizer_strength: float = option(1e-2, "its factor in the loss", group="Regulariser", low=0)
+    regularizer_schedule: str = option("constant", "of the factor: constant, cosine, linear", group="Regulariser")
+    regularizer_layers: str = option("*", "layers it acts on, as in stem,blocks/*", group="Regulariser")
+
+    spectrum_every: int = option(0, "steps between spectrum probes; 0: none", group="Spectra", low=0)
+    spectrum_layers: str = option("*", "layers probed, as in blocks/*,end_to_end", group="Spectra")
+    spectrum_inputs: int = option(4, "held-out inputs whose Jacobians are taken", group="Spectra", low=1)
+    spectrum_pending: int = option(4, "probes under way at most", group="Spectra", low=1)
+    spectrum_overflow: str = option(
+        "wait",
+        "when so many are under way: wait (same metrics each time) or skip",
+        group="Spectra",
+        choices=("wait", "skip"),
+    )
+
+    workdir: str = option("", "folder of the run (required); the same command resumes it", group="Run")
+    log_every: int = option(10, "steps between lines of metrics.jsonl", group="Run", low=1)
+    eval_every: int = option(100, "steps between evaluations; 0: first and last only", group="Run", low=0)
+    checkpoint_every: int = option(100, "steps between checkpoints; 0: first and last only", group="Run", low=0)
+    keep: int = option(20, "newest checkpoints kept, beside the first; 0: all", group="Run", low=0)
+    on_nonfinite: str = option(
+        "stop", "NaN or infinity in loss or gradient: stop or skip", group="Run", choices=("stop", "skip")
+    )
+    data_parallel: bool = option(False, "split each batch over all devices", group="Run")
+    tensorboard: bool = option(True, "write TensorBoard event files too", group="Run")
+    display: str = option("auto", "auto, live, plain or none", group="Run", choices=("auto", "live", "plain", "none"))
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, low, choices = getattr(self, field.name), field.metadata["low"], field.metadata["choices"]
+            if low is not None and not value >= low:  # also refuses NaN
+                raise ConfigError(f"--{field.name}={value} must be at least {low}")
+            if choices and value not in choices:
+                raise UnknownNameError.of(f"--{field.name}", value, choices)
+
+
+def due(step: int, every: int, last: int) -> bool:
+    """Whether something done every `every` steps (0: never), at the first and at the last one is due at `step`.
+
+    Example:
+        >>> [step for step in range(8) if due(step, every=3, last=7)]
+        [0, 3, 6, 7]
+    """
+    return step in (0, last) or (every > 0 and step % every == 0)
+
+
+def save(config: TrainConfig, workdir: str | pathlib.Path) -> None:
+    """Write `config` to workdir/config.json."""
+    text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    files.write_atomically(pathlib.Path(workdir) / "config.json", text.encode())
+
+
+def load(workdir: str | pathlib.Path) -> TrainConfig:
+    """Read the configuration of the run in `workdir`.
+
+    Raises:
+        ConfigError: when there is no run, or its config.json is not one of this program's.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"no run in {workdir}: {path} is missing")
+    try:
+        values = json.loads(path.read_text())
+        return TrainConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is not the configuration of a run: {error}") from error
+
+
+def claim(config: TrainConfig, workdir: str | pathlib.Path) -> None:
+    """Make `workdir` the folder of this run: a new one, or the same run again.
+
+    Fields named in FREE_FIELDS may differ, and `steps` and `epochs` may grow while no schedule depends on them.
+
+    Raises:
+        ConfigError: when the workdir holds a run of another configuration; names the differing fields.
+    """
+    if (pathlib.Path(workdir) / "config.json").exists():
+        old = dataclasses.asdict(load(workdir))
+        new = dataclasses.asdict(config)
+        free = set(FREE_FIELDS)
+        if config.schedule == config.regularizer_schedule == "constant":
+            free |= {name for name in ("steps", "epochs") if new[name] >= old[name]}
+        changed = [
+            f"{name} {old[name]!r} -> {new[name]!r}" for name in new if old[name] != new[name] and name not in free
+        ]
+        if changed:
+            raise ConfigError(f"{workdir} holds another run ({', '.join(changed)}); give a new --workdir")
+    save(config, workdir)

@@ -1,0 +1,176 @@
+"""What a person sees while training: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+COLUMNS = ("sigma_max", "sigma_median", "sigma_min", "cond")
+
+
+def make_display(kind: str, steps: int) -> PlainDisplay:
+    """The display that `--display` names; "auto" is live when stdout is a terminal and plain when it is not."""
+    if kind == "auto":
+        kind = "live" if sys.stdout.isatty() else "plain"
+    return {"live": LiveDisplay, "plain": PlainDisplay, "none": PlainDisplay}[kind](steps, silent=kind == "none")
+
+
+class PlainDisplay:
+    """One line for each evaluation and probe, and for training at most one a second."""
+
+    period = 1.0
+
+    def __init__(self, steps: int, silent: bool = False):
+        self.steps, self.silent = steps, silent
+        self.latest: dict[str, dict[str, Any]] = {}
+        self.spectra: dict[str, np.ndarray] = {}
+        self.pace = 0.0
+        self._shown = -self.period
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        return None
+
+    def note(self, text: str) -> None:
+        """A remark on its own line."""
+        if not self.silent:
+            print(text, flush=True)
+
+    def line(self, line: dict[str, Any], pace: float, spectra: dict[str, dict[str, np.ndarray]] | None = None) -> None:
+        """Take in one line of metrics.jsonl, the pace in steps a second, and for a probe its spectra."""
+        self.latest[line["kind"]], self.pace = line, pace
+        if spectra is not None:
+            self.spectra = {layer: measured["singular_values"].mean(0) for layer, measured in spectra.items()}
+        now = time.monotonic()
+        if line["kind"] != "train" or now - self._shown >= self.period:
+            self._shown = now
+            self.show(line)
+
+    def show(self, line: dict[str, Any]) -> None:
+        step = f"step {line['step']:>{len(str(self.steps))}}/{self.steps}"
+        if line["kind"] == "train":
+            self.note(f"{step}  {measures(line)}  {self.pace:.1f} steps/s  ETA {clock(self.remaining(line['step']))}")
+        elif line["kind"] == "eval":
+            self.note(f"{step}  held-out {measures(line)}")
+        else:
+            worst = max(line["layers"].items(), key=lambda item: item[1]["cond"] or float("inf"))
+            conditions = " ".join(f"{layer} {short(numbers['sigma_max'])}" for layer, numbers in line["layers"].items())
+            self.note(f"{step}  σ_max: {conditions}; worst cond {short(worst[1]['cond'])} in {worst[0]}")
+
+    def remaining(self, step: int) -> float:
+        """Seconds to the last step at the present pace."""
+        return (self.steps - step) / self.pace if self.pace > 0 else float("nan")
+
+
+class LiveDisplay(PlainDisplay):
+    """A table that is redrawn in place: progress on top, then a row for each probed layer."""
+
+    period = 0.5
+
+    def __enter__(self):
+        # Drawn on our own schedule: rich's refresh thread would take time from the computation many times a second.
+        self._live = Live(console=Console(), auto_refresh=False)
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self._live.update(self.picture(), refresh=True)
+        self._live.__exit__(*exception)
+
+    def note(self, text: str) -> None:
+        self._live.console.print(text, markup=False, highlight=False)
+
+    def show(self, line: dict[str, Any]) -> None:
+        self._live.update(self.picture(), refresh=True)
+
+    def picture(self) -> Group:
+        """The present table as a rich renderable."""
+        train, held_out = self.latest.get("train", {}), self.latest.get("eval", {})
+        step = max((line["step"] for line in self.latest.values()), default=0)
+        done = step / self.steps if self.steps else 1.0
+        bar = "━" * round(30 * done)
+        head = Text(f"step {step}/{self.steps}  {self.pace:.1f} steps/s  ETA {clock(self.remaining(step))}  ")
+        head.append(bar, style="green").append("━" * (30 - len(bar)), style="dim")
+        body = Text(f"train {measures(train)}" if train else "compiling …")
+        if held_out:
+            body.append(f"   held-out {measures(held_out)}")
+        return Group(head, body, *([self.table()] if "spectrum" in self.latest else []))
+
+    def table(self) -> Table:
+        """A row for each probed layer: σ_max, σ_median, σ_min, cond and its spectrum drawn small."""
+        line = self.latest["spectrum"]
+        table = Table(box=None, pad_edge=False)
+        table.add_column(f"layer (step {line['step']})")
+        for title in ("σ_max", "σ_median", "σ_min", "cond"):
+            table.add_column(title, justify="right")
+        table.add_column("singular values, largest first")
+        for layer, numbers in line["layers"].items():
+            cells = [short(numbers[column]) for column in COLUMNS]
+            table.add_row(layer, *cells, sparkline(self.spectra[layer]) if layer in self.spectra else "")
+        return table
+
+
+def closing(summary: dict[str, Any], workdir: str) -> str:
+    """The last line of a run.
+
+    Example:
+        >>> summary = {"status": "finished", "step": 9, "eval_accuracy": 0.9861, "seconds": 31.2, "probe_share": 0.02}
+        >>> closing(summary, "runs/a")
+        'finished at step 9: held-out accuracy 0.9861; 31.2 s, of which probes 2.0 %; runs/a'
+    """
+    accuracy = summary["eval_accuracy"]
+    held_out = f"held-out accuracy {accuracy:.4f}" if accuracy is not None else "not evaluated"
+    time_spent = f"{summary['seconds']:.1f} s, of which probes {100 * summary['probe_share']:.1f} %"
+    return f"{summary['status']} at step {summary['step']}: {held_out}; {time_spent}; {workdir}"
+
+
+def sparkline(values: np.ndarray, width: int = 24) -> str:
+    """A descending spectrum as blocks, linear from zero to its largest value.
+
+    Example:
+        >>> sparkline(np.array([8.0, 4.0, 1.0]), width=3)
+        '█▄▁'
+    """
+    at = np.linspace(0, len(values) - 1, min(width, len(values))).round().astype(int)
+    top = values[0] if values[0] > 0 else 1.0
+    level = np.nan_to_num(np.ceil(values[at] / top * len(BLOCKS)) - 1)
+    return "".join(BLOCKS[int(index)] for index in np.clip(level, 0, len(BLOCKS) - 1))
+
+
+def measures(line: dict[str, Any]) -> str:
+    """The numbers of a line in words: "loss 0.312 accuracy 0.906"."""
+    shown = [name for name in ("loss", "accuracy", "penalty") if name in line]
+    return " ".join(f"{name} {short(line[name])}" for name in shown)
+
+
+def short(value: float | None) -> str:
+    """A number in about five characters; None, which stands for a value that is not finite, as ∞.
+
+    Example:
+        >>> short(0.12345), short(1234567.0), short(None)
+        ('0.123', '1.23e+06', '∞')
+    """
+    return "∞" if value is None else f"{value:.3g}"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds, or hours and minutes.
+
+    Example:
+        >>> clock(75), clock(7260), clock(float("nan"))
+        ('1:15', '2h01m', '?')
+    """
+    if not np.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

@@ -1,0 +1,147 @@
+"""The training loop: configuration in, a trained network and its history in the workdir out.
+
+Resuming is not a mode of its own. Every run asks the workdir for its newest usable checkpoint, cuts the metrics back to
+that step and goes on; a new run is the case in which there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from train import config as configs, files, probes
+from train.checkpoints import Checkpoints
+from train.config import TrainConfig, due
+from train.display import make_display
+from train.divergence import explain
+from train.errors import CheckpointError, ConfigError, DivergenceError
+from train.interrupt import Interrupt
+from train.metrics import read_lines
+from train.optimizers import make_optimizer
+from train.recorder import NonFiniteUpdate, Recorder
+from train.sharding import data_mesh, replicated
+from train.state import TrainState, build_model, initial_state
+from train.step import make_evaluate, make_order, make_step
+from train.tasks import tasks
+
+__all__ = ["build_model", "train_and_evaluate"]
+
+Hook = Callable[[int, TrainState], None]
+
+
+def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: Hook | None = None) -> dict[str, Any]:
+    """Train as `config` says in `workdir`, or go on with the run that is there.
+
+    After a kill at any instant the same call gives the same parameters, optimiser state, random numbers, data order and
+    bytes of metrics.jsonl as a run that was never interrupted (on the same machine and versions). SIGTERM and Ctrl-C
+    save a checkpoint and return.
+
+    Args:
+        config: the run; see TrainConfig.
+        workdir: its folder, made when missing.
+        hook: called with (step, state) once every update is enqueued; it must not keep the state.
+
+    Returns:
+        The content of summary.json: "status" (finished, interrupted), final numbers, and this session's wall-clock
+        figures, with the probes' share.
+
+    Raises:
+        ConfigError: when the workdir holds a run of another configuration, or options contradict each other.
+        UnknownNameError: when a name (task, model, regulariser, layer …) is not known.
+        DataError: when a data file is missing or damaged.
+        CheckpointError: when an earlier session's checkpoints are all unusable or gone.
+        DivergenceError: when the loss or a gradient was not finite and on_nonfinite is "stop".
+    """
+    if not str(workdir):
+        raise ConfigError("--workdir is required: the folder to write the run to")
+    workdir = pathlib.Path(workdir)
+
+    # All that can be wrong with the configuration shows here, before anything is written.
+    task = tasks[config.task]
+    mesh = data_mesh(config.data_parallel, config.batch_size)
+    data = task.load(config.data_dir)
+    examples = len(next(iter(data.train.values())))
+    order = make_order(config, examples, mesh)
+    steps = config.epochs * (examples // config.batch_size) or config.steps
+    definition, state = initial_state(config, make_optimizer(config, steps)[0])
+    train_step = make_step(config, steps, task, definition, state.params, mesh)
+    evaluate = make_evaluate(task, definition)
+    state, train, test = jax.device_put((state, data.train, data.test), replicated(mesh))
+    spectra = probes.make_spectra(config, definition, state, task, data.test) if config.spectrum_every else None
+
+    with Interrupt() as interrupt, files.lock(workdir):
+        configs.claim(config, workdir)
+        checkpoints = Checkpoints(workdir, config.checkpoint_every, steps, config.keep)
+        restored = checkpoints.restore_newest(state)
+        if restored is None:
+            refuse_lost_history(workdir)
+        else:
+            state = restored
+        start = step = int(state.step)
+        finished = read_summary(workdir)
+        if start >= steps and finished.get("status") == "finished":
+            checkpoints.close()
+            return finished
+
+        with (
+            make_display(config.display, steps) as display,
+            Recorder(config, workdir, start, display, spectra) as recorder,
+        ):
+            metrics, refused = {}, state.nonfinite.copy()
+            try:
+                while True:
+                    # Here `state` is the result of `step` updates. Measure and save it, then update it.
+                    if step > start or restored is None:
+                        if step > 0 and due(step, config.log_every, steps):
+                            recorder.train(step, metrics)
+                        if due(step, config.eval_every, steps):
+                            recorder.held_out(step, evaluate(state.params, state.rest, test), refused)
+                        if spectra is not None and due(step, config.spectrum_every, steps):
+                            recorder.spectrum(step, probes.current_model(definition, state), refused)
+                        if interrupt.received or due(step, config.checkpoint_every, steps):
+                            recorder.settle(wait=True)  # a checkpoint stands for complete metrics up to its step
+                            checkpoints.save(step, state)
+                            if step == 0:
+                                checkpoints.wait()  # from here on, metrics without a checkpoint mean that it was lost
+                    if step >= steps or interrupt.received:
+                        break
+                    state, metrics = train_step(state, train, order(step))
+                    refused, step = metrics["nonfinite"], step + 1
+                    recorder.settle()
+                    if hook is not None:
+                        hook(step, state)
+                status, error = ("finished" if step >= steps else "interrupted"), None
+            except NonFiniteUpdate:
+                step = int(state.step)  # the state has not moved since the refused update
+                checkpoints.save(step, state)
+                text = explain(
+                    config, task, definition, state, train, order(step), recorder.log.last_line.get("spectrum")
+                )
+                status, error = "diverged", DivergenceError(f"{text}; the state before it is saved in {workdir}")
+            checkpoints.close()
+            summary = recorder.finish(status, step, start)
+        files.write_atomically(workdir / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+        if error is not None:
+            raise error
+        return summary
+
+
+def refuse_lost_history(workdir: pathlib.Path) -> None:
+    """Raise CheckpointError when the workdir has metrics of a trained network but no checkpoint to go on from."""
+    steps = [json.loads(line)["step"] for line in read_lines(workdir / "metrics.jsonl", None)]
+    if steps and max(steps) > 0:
+        raise CheckpointError(
+            f"{workdir} has metrics up to step {max(steps)} but no checkpoint to go on from; give a new --workdir"
+        )
+
+
+def read_summary(workdir: pathlib.Path) -> dict[str, Any]:
+    """The content of summary.json, empty when there is none yet."""
+    try:
+        return json.loads((workdir / "summary.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}

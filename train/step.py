@@ -1,0 +1,128 @@
+"""The two jitted programs of training: one update, and one evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from train.config import TrainConfig
+from train.errors import ConfigError
+from train.optimizers import make_optimizer, make_schedule
+from train.regularizers import make_penalty
+from train.sharding import replicated, split_batch
+from train.state import Arrays, ModelDef, TrainState, split
+from train.tasks import Task
+
+Step = Callable[[TrainState, Arrays, jax.Array], tuple[TrainState, Arrays]]
+
+
+def make_order(config: TrainConfig, examples: int, mesh: Mesh) -> Callable[[int], jax.Array]:
+    """The order of the examples in the epoch of a step: a random permutation, a function of (seed, epoch) alone.
+
+    Returns:
+        order(step) -> [examples] indices, the same array during an epoch of examples // batch_size steps.
+
+    Raises:
+        ConfigError: when one batch needs more examples than there are.
+    """
+    batches = examples // config.batch_size
+    if batches == 0:
+        raise ConfigError(f"--batch_size={config.batch_size} is more than the {examples} training examples")
+    key = jax.random.fold_in(jax.random.key(config.seed), 2)  # apart from initialisation and noise
+    permutation = jax.jit(
+        lambda epoch: jax.random.permutation(jax.random.fold_in(key, epoch), examples), out_shardings=replicated(mesh)
+    )
+    current: tuple[int, jax.Array] | None = None
+
+    def order(step: int) -> jax.Array:
+        nonlocal current
+        if current is None or current[0] != step // batches:
+            current = (step // batches, permutation(step // batches))
+        return current[1]
+
+    return order
+
+
+def make_step(config: TrainConfig, steps: int, task: Task, definition: ModelDef, params: Arrays, mesh: Mesh) -> Step:
+    """One update as a jitted function (state, data, order) -> (state, metrics) that reuses the old state's memory.
+
+    The objective is loss + strength(step)·R. An update whose loss or gradient is not finite is refused: the state keeps
+    its parameters and counts the refusal in `nonfinite`; with on_nonfinite=stop it then stays as it is for good, which
+    lets the host find out later without a loss.
+
+    Raises:
+        UnknownNameError: when the optimiser, a schedule or the regulariser is not registered, or a pattern of layers
+            selects none.
+    """
+    optimizer, learning_rate = make_optimizer(config, steps)
+    penalty = make_penalty(config.regularizer, config.regularizer_layers, params)
+    strength = make_schedule(config.regularizer_schedule, config.regularizer_strength, steps)
+    stop = config.on_nonfinite == "stop"
+
+    def objective(params: Arrays, rest: Arrays, batch: Arrays, step: jax.Array):
+        model: Any = definition.merge(params, rest)
+        model.train()
+        measures = {name: jnp.mean(values) for name, values in task.per_example(model, batch).items()}
+        measures["penalty"] = penalty(params)
+        total = measures["loss"] + strength(step) * measures["penalty"]
+        return total, (measures, split(model)[2])
+
+    def train_step(state: TrainState, data: Arrays, order: jax.Array) -> tuple[TrainState, Arrays]:
+        batch = gather(state.step, data, order)
+        if config.augment:
+            batch = task.augment(jax.random.fold_in(state.key, state.step), batch)
+        differentiate = jax.value_and_grad(objective, has_aux=True)
+        (total, (measures, rest)), gradient = differentiate(state.params, state.rest, task.prepare(batch), state.step)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+
+        norm = optax.global_norm(gradient)
+        finite = jnp.isfinite(total) & jnp.isfinite(norm)
+        accept = finite & (state.nonfinite == 0) if stop else finite
+        params, rest, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(accept, new, old),
+            (params, rest, opt_state),
+            (state.params, state.rest, state.opt_state),
+        )
+        updates_done = state.step - (0 if stop else state.nonfinite)
+        nonfinite = state.nonfinite + jnp.where(finite, 0, 1)
+        metrics = measures | {"grad_norm": norm, "learning_rate": learning_rate(updates_done), "nonfinite": nonfinite}
+        step = state.step + (accept.astype(jnp.int32) if stop else 1)
+        return TrainState(step, params, rest, opt_state, state.key, nonfinite), metrics
+
+    def gather(step: jax.Array, data: Arrays, order: jax.Array) -> Arrays:
+        batches = order.size // config.batch_size
+        start = (step % batches) * config.batch_size
+        index = jax.lax.dynamic_slice(order, (start,), (config.batch_size,))
+        return jax.lax.with_sharding_constraint({name: array[index] for name, array in data.items()}, split_batch(mesh))
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def make_evaluate(task: Task, definition: ModelDef, chunk: int = 512) -> Callable[[Arrays, Arrays, Arrays], Arrays]:
+    """The means of the task's measures over a whole data set, as a jitted function (params, rest, data) -> scalars.
+
+    The data are taken in chunks so that activations of `chunk` examples at most are in memory; the last one is filled
+    up with examples that count nothing.
+    """
+
+    def evaluate(params: Arrays, rest: Arrays, data: Arrays) -> Arrays:
+        model: Any = definition.merge(params, rest)
+        model.eval()
+        examples = next(iter(data.values())).shape[0]
+        size = min(chunk, examples)
+        index = jnp.arange(-(-examples // size) * size).reshape(-1, size)
+
+        def sums(index: jax.Array) -> Arrays:
+            batch = {name: array[jnp.minimum(index, examples - 1)] for name, array in data.items()}
+            measured = task.per_example(model, task.prepare(batch))
+            return {name: jnp.sum(jnp.where(index < examples, values, 0)) for name, values in measured.items()}
+
+        return {name: jnp.sum(values) / examples for name, values in jax.lax.map(sums, index).items()}
+
+    return jax.jit(evaluate)
