@@ -26,12 +26,14 @@ from lax_linalg.operators.base import LinearOperator as LinearOperator, as_opera
 from lax_linalg.operators.convolution import Convolution as Convolution
 from lax_linalg.operators.dense import Dense as Dense
 from lax_linalg.operators.diagonal import Diagonal as Diagonal
+from lax_linalg.operators.kronecker import Kronecker as Kronecker
 from lax_linalg.operators.lazy import Product as Product, Scaled as Scaled, Sum as Sum, Transpose as Transpose
 from lax_linalg.operators.uniform_scaling import UniformScaling as UniformScaling
 from lax_linalg.verbs.arithmetic import (
     add as add,
     adjoint as adjoint,
     conj as conj,
+    kron as kron,
     multiply as multiply,
     scale as scale,
     transpose as transpose,
@@ -44,14 +46,33 @@ from lax_linalg.verbs.basic import (
     size as size,
     tr as tr,
 )
+from lax_linalg.verbs.cholesky import Cholesky as Cholesky, cholesky as cholesky
+from lax_linalg.verbs.det import LogAbsDet as LogAbsDet, det as det, logabsdet as logabsdet, logdet as logdet
 from lax_linalg.verbs.eigen import (
     Eigen as Eigen,
     eigen as eigen,
     eigvals as eigvals,
     spectral_radius as spectral_radius,
 )
+from lax_linalg.verbs.functions import exp as exp, log as log, power as power, sqrt as sqrt
+from lax_linalg.verbs.lu import LU as LU, lu as lu
 from lax_linalg.verbs.norms import cond as cond, norm as norm, opnorm as opnorm
-from lax_linalg.verbs.svd import SVD as SVD, rank as rank, svd as svd, svdvals as svdvals
+from lax_linalg.verbs.polar import Polar as Polar, polar as polar
+from lax_linalg.verbs.predicates import (
+    isdiag as isdiag,
+    ishermitian as ishermitian,
+    isnormal as isnormal,
+    isorthogonal as isorthogonal,
+    isposdef as isposdef,
+    issymmetric as issymmetric,
+    istril as istril,
+    istriu as istriu,
+    isunitary as isunitary,
+)
+from lax_linalg.verbs.qr import QR as QR, qr as qr
+from lax_linalg.verbs.schur import Schur as Schur, schur as schur
+from lax_linalg.verbs.solve import inv as inv, lstsq as lstsq, pinv as pinv, solve as solve
+from lax_linalg.verbs.svd import SVD as SVD, nullspace as nullspace, rank as rank, svd as svd, svdvals as svdvals
 
 if TYPE_CHECKING:
     I: UniformScaling

@@ -10,8 +10,11 @@ from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.dense import Dense
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
 from lax_linalg.verbs.eigen import eigvals
+from lax_linalg.verbs.functions import exp, log, sqrt
 from lax_linalg.verbs.norms import norm
+from lax_linalg.verbs.solve import by_columns, default_rtol, inv, lstsq, pinv, reciprocals, require_nonzero, solve
 from lax_linalg.verbs.svd import svdvals
 
 
@@ -120,3 +123,73 @@ def _(A: Diagonal, p: float = 2) -> jax.Array:
     """Vector norm of the diagonal."""
     d = A.diagonal.astype(compute_dtype(A.dtype))
     return jnp.linalg.norm(d, p) if d.size else jnp.zeros((), jnp.abs(d).dtype)
+
+
+def _computed(A: Diagonal) -> jax.Array:
+    return A.diagonal.astype(compute_dtype(A.dtype))
+
+
+def _complex(A: Diagonal) -> jax.Array:
+    d = _computed(A)
+    return d.astype(jnp.result_type(d.dtype, jnp.complex64))
+
+
+@det.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal) -> jax.Array:
+    """Product of the diagonal."""
+    return jnp.prod(_computed(A))
+
+
+@logabsdet.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal) -> LogAbsDet:
+    """Sum of the logarithms of the diagonal."""
+    return sum_logabsdet(_computed(A))
+
+
+@solve.rule(Diagonal, cost="O(n) per column")
+@by_columns
+def _(A: Diagonal, b: jax.Array) -> jax.Array:
+    """Division by the diagonal."""
+    require_nonzero(A.diagonal, "solve")
+    return b / A.diagonal.astype(b.dtype)[:, None]
+
+
+@lstsq.rule(Diagonal, cost="O(n) per column")
+@by_columns
+def _(A: Diagonal, b: jax.Array, *, rtol: float | None = None) -> jax.Array:
+    """Division by the entries of the diagonal that are not small."""
+    d = A.diagonal.astype(b.dtype)
+    return reciprocals(d, default_rtol(A.shape, d.dtype) if rtol is None else rtol)[:, None] * b
+
+
+@inv.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal) -> Diagonal:
+    """Reciprocals of the diagonal."""
+    require_nonzero(A.diagonal, "inv")
+    return Diagonal(1 / _computed(A))
+
+
+@pinv.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal, *, rtol: float | None = None) -> Diagonal:
+    """Reciprocals of the entries of the diagonal that are not small."""
+    d = _computed(A)
+    return Diagonal(reciprocals(d, default_rtol(A.shape, d.dtype) if rtol is None else rtol))
+
+
+@exp.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal) -> Diagonal:
+    """Exponentials of the diagonal."""
+    return Diagonal(jnp.exp(_computed(A)))
+
+
+@log.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal) -> Diagonal:
+    """Principal logarithms of the diagonal."""
+    require_nonzero(A.diagonal, "log")
+    return Diagonal(jnp.log(_complex(A)))
+
+
+@sqrt.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal) -> Diagonal:
+    """Principal square roots of the diagonal."""
+    return Diagonal(jnp.sqrt(_complex(A)))

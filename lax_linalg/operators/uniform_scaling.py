@@ -12,7 +12,10 @@ from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.lazy import Sum
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
 from lax_linalg.verbs.eigen import eigvals
+from lax_linalg.verbs.functions import exp, log, sqrt
+from lax_linalg.verbs.solve import by_columns, inv, lstsq, pinv, require_nonzero, solve
 from lax_linalg.verbs.svd import svdvals
 
 
@@ -118,6 +121,80 @@ def _(A: UniformScaling) -> jax.Array:
 def _(A: UniformScaling) -> jax.Array:
     """λ repeated."""
     return _diagonal(A).astype(jnp.result_type(compute_dtype(A.dtype), jnp.complex64))
+
+
+def _computed(A: UniformScaling) -> jax.Array:
+    return A.value.astype(compute_dtype(A.dtype))
+
+
+def _complex(A: UniformScaling) -> jax.Array:
+    return A.value.astype(jnp.result_type(compute_dtype(A.dtype), jnp.complex64))
+
+
+@det.rule(UniformScaling, cost="O(1)")
+def _(A: UniformScaling) -> jax.Array:
+    """λⁿ."""
+    return _computed(A) ** A.shape[0]
+
+
+@logabsdet.rule(UniformScaling, cost="O(1)")
+def _(A: UniformScaling) -> LogAbsDet:
+    """n log |λ|."""
+    n, value = A.shape[0], _computed(A)
+    if n == 0:
+        return LogAbsDet(jnp.zeros((), jnp.abs(value).dtype), jnp.ones((), value.dtype))
+    return LogAbsDet(n * jnp.log(jnp.abs(value)), jnp.sign(value) ** n)
+
+
+@solve.rule(UniformScaling, cost="O(n) per column")
+@by_columns
+def _(A: UniformScaling, b: jax.Array) -> jax.Array:
+    """Division by λ."""
+    require_nonzero(A.value[None], "solve")
+    return b / A.value.astype(b.dtype)
+
+
+def _pseudo(value: jax.Array) -> jax.Array:
+    return jnp.where(value == 0, 0, 1 / jnp.where(value == 0, 1, value))
+
+
+@lstsq.rule(UniformScaling, cost="O(n) per column")
+@by_columns
+def _(A: UniformScaling, b: jax.Array, *, rtol: float | None = None) -> jax.Array:
+    """Division by λ, or zero if it vanishes."""
+    return _pseudo(A.value.astype(b.dtype)) * b
+
+
+@inv.rule(UniformScaling, cost="O(1)")
+def _(A: UniformScaling) -> UniformScaling:
+    """1/λ."""
+    require_nonzero(A.value[None], "inv")
+    return UniformScaling(1 / _computed(A), A.n)
+
+
+@pinv.rule(UniformScaling, cost="O(1)")
+def _(A: UniformScaling, *, rtol: float | None = None) -> UniformScaling:
+    """1/λ, or zero if λ vanishes."""
+    return UniformScaling(_pseudo(_computed(A)), A.n)
+
+
+@exp.rule(UniformScaling, cost="O(1)")
+def _(A: UniformScaling) -> UniformScaling:
+    """e^λ."""
+    return UniformScaling(jnp.exp(_computed(A)), A.n)
+
+
+@log.rule(UniformScaling, cost="O(1)")
+def _(A: UniformScaling) -> UniformScaling:
+    """log λ."""
+    require_nonzero(A.value[None], "log")
+    return UniformScaling(jnp.log(_complex(A)), A.n)
+
+
+@sqrt.rule(UniformScaling, cost="O(1)")
+def _(A: UniformScaling) -> UniformScaling:
+    """√λ."""
+    return UniformScaling(jnp.sqrt(_complex(A)), A.n)
 
 
 # --- sums: I takes the other term's size ---

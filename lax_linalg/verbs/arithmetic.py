@@ -112,6 +112,28 @@ def multiply(A: LinearOperator, B: LinearOperator) -> LinearOperator:
     return Product((A, B))
 
 
+@verb(algorithm="Lazy.", cost="O(1)", arity=2, finite=False)
+def kron(A: LinearOperator, B: LinearOperator) -> LinearOperator:
+    """Kronecker product A ⊗ B, the block matrix of the a_ij B, structured or lazy.
+
+    Args:
+        A: operator or array [m, n].
+        B: operator or array [p, q].
+
+    Returns:
+        The operator of shape (m p, n q).
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.materialize(la.kron([[1.0, 2.0]], [[3.0], [4.0]])))
+        [[3. 6.]
+         [4. 8.]]
+    """
+    from lax_linalg.operators.kronecker import Kronecker
+
+    return Kronecker(A, B)
+
+
 def same_shape(A: LinearOperator, B: LinearOperator) -> None:
     """Raise `DimensionMismatch` unless A + B is defined."""
     if A.shape != B.shape:

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.dispatch import verb
-from lax_linalg.errors import UnknownNameError
+from lax_linalg.errors import NonFiniteError, SingularError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator
-from lax_linalg.verbs.basic import dense
+from lax_linalg.verbs.basic import compute_dtype, dense
 from lax_linalg.verbs.svd import svdvals
 
 
@@ -112,11 +112,15 @@ def cond(A: LinearOperator, p: float = 2) -> jax.Array:
     """
     require_p(p)
     if 0 in A.shape:
-        return jnp.zeros((), jnp.finfo(A.dtype).dtype)
+        return jnp.zeros((), jnp.finfo(compute_dtype(A.dtype)).dtype)
     if p == 2:
         s = svdvals(A)
         smallest = jnp.where(s[-1] > 0, s[-1], 1)
         return jnp.where(s[-1] > 0, s[0] / smallest, jnp.inf)
     from lax_linalg.verbs.solve import inv
 
-    return opnorm(A, p) * opnorm(inv(A), p)
+    try:
+        product = opnorm(A, p) * opnorm(inv(A), p)
+    except (SingularError, NonFiniteError):
+        return jnp.full((), jnp.inf, compute_dtype(A.dtype))
+    return jnp.where(jnp.isfinite(product), product, jnp.inf)

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from lax_linalg import platform
 from lax_linalg.dispatch import verb
+from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.verbs.basic import dense
 
@@ -100,3 +102,35 @@ def rank(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
         return jnp.zeros((), jnp.int32)
     tol = max(A.shape) * jnp.finfo(s.dtype).eps if rtol is None else rtol
     return jnp.sum(s > tol * s[0], dtype=jnp.int32)
+
+
+@verb(algorithm="Last right singular vectors of the materialised matrix.", cost="O(mn max(m, n))")
+def nullspace(A: LinearOperator, *, rtol: float | None = None, dimension: int | None = None) -> jax.Array:
+    """Orthonormal basis of the null space {x: A x = 0}.
+
+    Args:
+        A: operator or array [m, n].
+        rtol: singular values up to rtol · σ₁ count as zero; max(m, n) ε unless given.
+        dimension: number of columns to return, the right singular vectors of the smallest singular values; needed
+            under ``jit``, where a size cannot depend on values, and n − rank(A) unless given.
+
+    Returns:
+        Orthonormal columns [n, dimension].
+
+    Raises:
+        LinearAlgebraError: under ``jit`` without `dimension`.
+        DenseLimitError, NonFiniteError: as `svdvals`.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> la.nullspace(jnp.ones((3, 3))).shape
+        (3, 2)
+    """
+    n = A.shape[1]
+    _, s, Vt = svd(A, full=True)
+    if dimension is None:
+        if isinstance(s, Tracer):
+            raise LinearAlgebraError("nullspace has a size that depends on values: under jit give it as dimension=")
+        threshold = (max(A.shape) * jnp.finfo(s.dtype).eps if rtol is None else rtol) * jnp.max(s, initial=0)
+        dimension = n - int(jnp.sum(s > threshold))
+    return Vt[n - dimension :].conj().T

@@ -1,0 +1,277 @@
+"""Functions of square matrices: exponential, logarithm, square root and powers."""
+
+from __future__ import annotations
+
+import operator as op
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from lax_linalg.dispatch import verb
+from lax_linalg.errors import SingularError
+from lax_linalg.operators.base import LinearOperator
+from lax_linalg.verbs.arithmetic import multiply
+from lax_linalg.verbs.basic import dense
+from lax_linalg.verbs.schur import schur_form
+from lax_linalg.verbs.solve import inv
+
+MAX_SQUARINGS = 128  # 2¹²⁸ is beyond the largest float32, so that no finite norm is refused
+
+
+@verb(algorithm="Scaling and squaring with Padé approximants, on the materialised matrix.", cost="O(n³)", square=True)
+def exp(A: LinearOperator) -> LinearOperator:
+    """Matrix exponential, eᴬ = Σ Aᵏ / k!, as an operator.
+
+    Args:
+        A: square operator or array [n, n].
+
+    Returns:
+        The operator eᴬ, differentiable everywhere.
+
+    Raises:
+        DimensionMismatch: unless A is square.
+        DenseLimitError, NonFiniteError: as `svdvals`.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.materialize(la.exp([[0.0, 1.0], [0.0, 0.0]])))
+        [[1. 1.]
+         [0. 1.]]
+
+    Source: Higham, The scaling and squaring method for the matrix exponential revisited, SIAM J. Matrix Anal. (2005).
+    """
+    from lax_linalg.operators.dense import Dense
+
+    a = dense(A)
+    return Dense(jax.scipy.linalg.expm(a, max_squarings=MAX_SQUARINGS) if a.size else a)
+
+
+@verb(algorithm="Inverse scaling and squaring on the complex Schur form.", cost="O(n³)", square=True)
+def log(A: LinearOperator) -> LinearOperator:
+    """Principal logarithm, the X with eˣ = A whose eigenvalues have imaginary parts in (−π, π], as an operator.
+
+    Args:
+        A: nonsingular operator or array [n, n].
+
+    Returns:
+        The operator log A: complex unless A is Hermitian by type, because an eigenvalue may be negative; for a real A
+        with no eigenvalue on the closed negative axis its imaginary part is rounding. Differentiable there.
+
+    Raises:
+        SingularError: if A is singular; under ``jit`` the entries are inf or NaN instead.
+        DimensionMismatch: unless A is square.
+        DenseLimitError, NonFiniteError: as `svdvals`.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> X = la.log([[1.0, 1.0], [0.0, 1.0]])
+        >>> print(jnp.abs(la.materialize(X)).round(5))
+        [[0. 1.]
+         [0. 0.]]
+
+    Source: Higham, Functions of Matrices (2008), algorithm 11.9; Al-Mohy & Higham, SIAM J. Sci. Comput. (2012).
+    """
+    return _principal("log", A, _log_of_triangular, jax.scipy.linalg.expm, _log_derivative)
+
+
+@verb(algorithm="Björck–Hammarling recurrence on the complex Schur form.", cost="O(n³)", square=True)
+def sqrt(A: LinearOperator) -> LinearOperator:
+    """Principal square root, the X with X² = A whose eigenvalues have real parts ≥ 0, as an operator.
+
+    Args:
+        A: operator or array [n, n]; a zero eigenvalue must be semisimple (else no root exists).
+
+    Returns:
+        The operator √A: complex unless A is Hermitian by type, because an eigenvalue may be negative; for a real A
+        with no eigenvalue on the negative axis its imaginary part is rounding. Differentiable where A is nonsingular.
+
+    Raises:
+        SingularError: if no square root exists; under ``jit`` the entries are inf or NaN instead.
+        DimensionMismatch: unless A is square.
+        DenseLimitError, NonFiniteError: as `svdvals`.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> print(jnp.abs(la.materialize(la.sqrt([[4.0, 0.0], [0.0, 9.0]]))).round(5))
+        [[2. 0.]
+         [0. 3.]]
+
+    Source: Björck & Hammarling, A Schur method for the square root of a matrix, Linear Algebra Appl. (1983).
+    """
+    return _principal("sqrt", A, _sqrt_of_triangular, lambda X: X @ X, _sqrt_derivative)
+
+
+@verb(
+    algorithm="Repeated squaring; log and exp for the fractional part of the exponent.", cost="O(n³ log p)", square=True
+)
+def power(A: LinearOperator, p: int | float | jax.Array) -> LinearOperator:
+    """Power Aᵖ as an operator: integer p by repeated squaring (of A⁻¹ if p < 0), other p by the principal branch.
+
+    Args:
+        A: square operator or array [n, n]; nonsingular unless p is a multiple of ½ and ≥ 0.
+        p: the exponent; an integer keeps A's structure and type, another number gives exp(p log A).
+
+    Returns:
+        The operator Aᵖ; complex where `log` is, for p that is not an integer.
+
+    Raises:
+        SingularError: as `inv`, `sqrt` and `log`.
+        DimensionMismatch: unless A is square.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.materialize(la.power([[1.0, 1.0], [0.0, 1.0]], 5)))
+        [[1. 5.]
+         [0. 1.]]
+        >>> la.Diagonal([2.0, 3.0]) ** -2
+        2×2 Diagonal{float32}
+    """
+    if isinstance(p, (jax.Array, Tracer)):
+        return exp(log(A) * p)
+    if float(p).is_integer():
+        return integer_power(A, int(p))
+    whole = int(np.floor(p))
+    if float(2 * p).is_integer():
+        fraction = sqrt(A)
+    else:
+        fraction = exp(log(A) * (p - whole))
+    return multiply(integer_power(A, whole), fraction) if whole else fraction
+
+
+def integer_power(A: LinearOperator, p: int) -> LinearOperator:
+    """A^p by repeated squaring, within the structure wherever products are.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> integer_power(la.Diagonal([2.0, 3.0]), 3)
+        2×2 Diagonal{float32}
+    """
+    from lax_linalg.operators.uniform_scaling import UniformScaling
+
+    p = op.index(p)
+    if p < 0:
+        A, p = inv(A), -p
+    if p == 0:
+        return UniformScaling(jnp.ones((), A.dtype), A.shape[0])
+    if p == 1:
+        return A
+    half = integer_power(A, p // 2)
+    square = multiply(half, half)
+    return multiply(square, A) if p % 2 else square
+
+
+def _principal(
+    name: str,
+    A: LinearOperator,
+    of_triangular: Callable[[jax.Array], jax.Array],
+    inverse: Callable[[jax.Array], jax.Array],
+    derivative: Callable[[jax.Array, jax.Array, bool], jax.Array],
+) -> LinearOperator:
+    """The root X of inverse(X) = A, by Schur; differentiated implicitly, to any order and in both modes."""
+    from lax_linalg.operators.dense import Dense
+
+    a = dense(A)
+    real = not jnp.iscomplexobj(a)
+    a = a.astype(jnp.result_type(a.dtype, jnp.complex64))
+    if a.size == 0:
+        return Dense(a)
+
+    def solve(_: Any, x: jax.Array) -> jax.Array:
+        T, Z = _schur_off_the_cut(a, real)
+        return Z @ of_triangular(T) @ Z.conj().T
+
+    def tangent_solve(linear: Any, y: jax.Array) -> jax.Array:
+        # the transpose of E ↦ L(A, E) is E ↦ L(Aᵀ, E)
+        return jax.lax.custom_linear_solve(
+            linear, y, solve=lambda _, b: derivative(a, b, real), transpose_solve=lambda _, b: derivative(a.T, b, real)
+        )
+
+    X = jax.lax.custom_root(lambda X: inverse(X) - a, a, solve, tangent_solve)
+    if not isinstance(X, Tracer) and not bool(jnp.isfinite(X).all()):
+        raise SingularError(f"{name}: the matrix is singular and has no {name}; add a small multiple of I")
+    return Dense(X)
+
+
+def _schur_off_the_cut(a: jax.Array, real: bool) -> tuple[jax.Array, jax.Array]:
+    """Schur form in which a negative eigenvalue of a real matrix is real, not on either side of the cut by rounding."""
+    T, Z = schur_form(a)
+    if real:
+        w = jnp.diagonal(T)
+        noise = 10 * T.shape[0] * jnp.finfo(T.dtype).eps * jnp.max(jnp.abs(T))
+        snapped = jnp.where((w.real < 0) & (jnp.abs(w.imag) <= noise), w.real, w)
+        T = jnp.triu(T, 1) + jnp.diag(snapped)
+    return T, Z
+
+
+def _sqrt_of_triangular(T: jax.Array) -> jax.Array:
+    # r_ij (r_ii + r_jj) = t_ij − Σ_{i<l<j} r_il r_lj, one superdiagonal after the other
+    n = T.shape[0]
+    roots = jnp.sqrt(jnp.diagonal(T))
+    rows = jnp.arange(n)
+
+    def superdiagonal(k: jax.Array, R: jax.Array) -> jax.Array:
+        columns = jnp.minimum(rows + k, n - 1)
+        strict = R - jnp.diag(roots)
+        right = T[rows, columns] - jnp.sum(strict * strict[:, columns].T, axis=1)
+        sums = roots + roots[columns]
+        entries = jnp.where((right == 0) & (sums == 0), 0, right / sums)
+        return jnp.where((rows[:, None] + k == rows[None, :]), entries[:, None], R)
+
+    return jax.lax.fori_loop(1, n, superdiagonal, jnp.diag(roots))
+
+
+def _sqrt_derivative(a: jax.Array, E: jax.Array, real: bool) -> jax.Array:
+    """L(A, E), the F with √A F + F √A = E, by the triangular Sylvester equation."""
+    T, Z = _schur_off_the_cut(a, real)
+    R = _sqrt_of_triangular(T)
+    C = Z.conj().T @ E @ Z
+    n = R.shape[0]
+    identity = jnp.eye(n, dtype=R.dtype)
+
+    def column(F: jax.Array, j: jax.Array) -> tuple[jax.Array, None]:
+        right = C[:, j] - F @ jnp.where(jnp.arange(n) < j, R[:, j], 0)
+        return F.at[:, j].set(jax.scipy.linalg.solve_triangular(R + R[j, j] * identity, right)), None
+
+    F, _ = jax.lax.scan(column, jnp.zeros_like(C), jnp.arange(n))
+    return Z @ F @ Z.conj().T
+
+
+# The [7/7] Padé approximant of log(I + X) is accurate to double precision for ‖X‖₁ ≤ θ₇ (Higham 2008, table 11.1);
+# as Gauss–Legendre quadrature of ∫₀¹ X (I + t X)⁻¹ dt it is a sum of solves.
+_PADE_DEGREE, _PADE_RADIUS = 7, 0.264
+_NODES, _WEIGHTS = (np.polynomial.legendre.leggauss(_PADE_DEGREE)[i] for i in (0, 1))
+
+
+def _log_of_triangular(T: jax.Array) -> jax.Array:
+    n = T.shape[0]
+    identity = jnp.eye(n, dtype=T.dtype)
+
+    def far(state: tuple[jax.Array, jax.Array]) -> jax.Array:
+        k, root = state
+        # a non-finite norm compares false and stops
+        return (jnp.max(jnp.sum(jnp.abs(root - identity), axis=0)) > _PADE_RADIUS) & (k < 100)
+
+    k, root = jax.lax.while_loop(far, lambda s: (s[0] + 1, _sqrt_of_triangular(s[1])), (jnp.int32(0), T))
+    X = root - identity
+    real = jnp.finfo(T.dtype).dtype
+    nodes, weights = jnp.asarray((_NODES + 1) / 2, real), jnp.asarray(_WEIGHTS / 2, real)
+    terms = jax.vmap(lambda t, w: w * jax.scipy.linalg.solve_triangular(identity + t * X, X))(nodes, weights)
+    approximation = jnp.exp2(k.astype(real)) * jnp.sum(terms, axis=0)
+    # the diagonal is known without the cancellation in root − I
+    return jnp.triu(approximation, 1) + jnp.diag(jnp.log(jnp.diagonal(T)))
+
+
+def _log_derivative(a: jax.Array, E: jax.Array, real: bool) -> jax.Array:
+    """L(A, E), the corner of log [[A, E], [0, A]], which is triangular in the Schur basis of A."""
+    T, Z = _schur_off_the_cut(a, real)
+    C = Z.conj().T @ E @ Z
+    size = jnp.max(jnp.abs(C))
+    # L is linear in E: a direction as small as T keeps the number of square roots that A itself needs
+    unit = jnp.where(size > 0, size, 1) / jnp.maximum(jnp.min(jnp.abs(jnp.diagonal(T))), jnp.finfo(size.dtype).tiny)
+    n = T.shape[0]
+    block = jnp.block([[T, C / unit], [jnp.zeros_like(T), T]])
+    return Z @ (unit * _log_of_triangular(block)[:n, n:]) @ Z.conj().T

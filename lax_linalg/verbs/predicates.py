@@ -1,0 +1,224 @@
+"""Questions about a matrix, answered up to rounding: relative tolerance of order n ε unless the caller gives one."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg.dispatch import verb
+from lax_linalg.operators.base import LinearOperator
+from lax_linalg.verbs.basic import dense
+
+
+def tolerance(A: LinearOperator, a: jax.Array, rtol: float | None) -> float:
+    """The relative tolerance of the predicates: rtol, or 10 max(m, n) ε of the dtype A was given in.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> tolerance(la.I(1), jnp.ones((1, 1)), 0.5)
+        0.5
+    """
+    if rtol is not None:
+        return rtol
+    dtype = A.dtype if jnp.issubdtype(A.dtype, jnp.inexact) else a.dtype
+    return 10 * max(A.shape) * float(jnp.finfo(dtype).eps)
+
+
+def _small(difference: jax.Array, tol: float, scale: jax.Array | float) -> jax.Array:
+    return jnp.linalg.norm(difference) <= tol * scale
+
+
+@verb(algorithm="Compares the materialised matrix with its transpose.", cost="O(n²)")
+def issymmetric(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """Whether A = Aᵀ, that is ‖A − Aᵀ‖_F ≤ rtol ‖A‖_F.
+
+    Args:
+        A: operator or array [m, n].
+        rtol: relative tolerance, 10 n ε unless given; 0 asks for equality to the bit.
+
+    Returns:
+        A boolean scalar; False for rectangular A.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> bool(la.issymmetric([[1.0, 2.0], [2.0, 1.0]]))
+        True
+    """
+    if A.shape[0] != A.shape[1]:
+        return jnp.asarray(False)
+    a = dense(A)
+    return _small(a - a.T, tolerance(A, a, rtol), jnp.linalg.norm(a))
+
+
+@verb(algorithm="Compares the materialised matrix with its adjoint.", cost="O(n²)")
+def ishermitian(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """Whether A = Aᴴ, that is ‖A − Aᴴ‖_F ≤ rtol ‖A‖_F.
+
+    Args:
+        A: operator or array [m, n].
+        rtol: relative tolerance, 10 n ε unless given.
+
+    Returns:
+        A boolean scalar; False for rectangular A.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> bool(la.ishermitian([[1.0, 1j], [-1j, 1.0]]))
+        True
+    """
+    if A.shape[0] != A.shape[1]:
+        return jnp.asarray(False)
+    a = dense(A)
+    return _small(a - a.conj().T, tolerance(A, a, rtol), jnp.linalg.norm(a))
+
+
+@verb(algorithm="Hermitian, and the Cholesky factorisation exists.", cost="O(n³)")
+def isposdef(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """Whether A is Hermitian (up to rtol) and positive definite: its Cholesky factorisation succeeds.
+
+    Args:
+        A: operator or array [m, n].
+        rtol: relative tolerance of the Hermitian test, 10 n ε unless given.
+
+    Returns:
+        A boolean scalar; True for the empty matrix.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> bool(la.isposdef([[2.0, 1.0], [1.0, 2.0]])), bool(la.isposdef([[1.0, 2.0], [2.0, 1.0]]))
+        (True, False)
+    """
+    hermitian = ishermitian(A, rtol=rtol)
+    if A.shape[0] != A.shape[1] or A.shape[0] == 0:
+        return hermitian
+    return hermitian & jnp.isfinite(jnp.linalg.cholesky(dense(A))).all()
+
+
+@verb(algorithm="Gram matrix of the shorter side of the materialised matrix.", cost="O(mn min(m, n))")
+def isunitary(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """Whether AᴴA = I (m ≥ n) or A Aᴴ = I (m < n), that is ‖G − I‖_F ≤ rtol √k for the Gram matrix G of order k.
+
+    Args:
+        A: operator or array [m, n].
+        rtol: relative tolerance, 10 max(m, n) ε unless given.
+
+    Returns:
+        A boolean scalar.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> bool(la.isunitary([[0.0, 1j], [1.0, 0.0]]))
+        True
+    """
+    a = dense(A)
+    m, n = a.shape
+    gram = a.conj().T @ a if m >= n else a @ a.conj().T
+    k = gram.shape[0]
+    return _small(gram - jnp.eye(k, dtype=a.dtype), tolerance(A, a, rtol), float(k) ** 0.5)
+
+
+@verb(algorithm="Real and unitary.", cost="cost of isunitary")
+def isorthogonal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """Whether A is real with orthonormal columns (or rows, if they are fewer): `isunitary` without imaginary parts.
+
+    Args:
+        A: operator or array [m, n].
+        rtol: relative tolerance, 10 max(m, n) ε unless given.
+
+    Returns:
+        A boolean scalar.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> bool(la.isorthogonal([[0.0, 1.0], [1.0, 0.0]]))
+        True
+    """
+    unitary = isunitary(A, rtol=rtol)
+    if not jnp.issubdtype(A.dtype, jnp.complexfloating):
+        return unitary
+    a = dense(A)
+    return unitary & _small(a.imag, tolerance(A, a, rtol), jnp.linalg.norm(a))
+
+
+@verb(algorithm="Commutator of the materialised matrix with its adjoint.", cost="O(n³)")
+def isnormal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """Whether A Aᴴ = AᴴA, that is ‖A Aᴴ − AᴴA‖_F ≤ rtol ‖A‖_F²: A has an orthonormal eigenbasis.
+
+    Args:
+        A: operator or array [m, n].
+        rtol: relative tolerance, 10 n ε unless given.
+
+    Returns:
+        A boolean scalar; False for rectangular A.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> bool(la.isnormal([[0.0, 1.0], [-1.0, 0.0]])), bool(la.isnormal([[1.0, 1.0], [0.0, 1.0]]))
+        (True, False)
+    """
+    if A.shape[0] != A.shape[1]:
+        return jnp.asarray(False)
+    a = dense(A)
+    h = a.conj().T
+    return _small(a @ h - h @ a, tolerance(A, a, rtol), jnp.linalg.norm(a) ** 2)
+
+
+@verb(algorithm="Weighs the materialised entries off the diagonal.", cost="O(mn)")
+def isdiag(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """Whether A is diagonal, that is the entries off the diagonal have a Frobenius norm ≤ rtol ‖A‖_F.
+
+    Args:
+        A: operator or array [m, n].
+        rtol: relative tolerance, 10 max(m, n) ε unless given; 0 asks for exact zeros.
+
+    Returns:
+        A boolean scalar.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> bool(la.isdiag([[1.0, 0.0], [0.0, 2.0]]))
+        True
+    """
+    a = dense(A)
+    off = jnp.triu(a, 1) + jnp.tril(a, -1)
+    return _small(off, tolerance(A, a, rtol), jnp.linalg.norm(a))
+
+
+@verb(algorithm="Weighs the materialised entries below the diagonal.", cost="O(mn)")
+def istriu(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """Whether A is upper triangular, that is the entries below the diagonal have a Frobenius norm ≤ rtol ‖A‖_F.
+
+    Args:
+        A: operator or array [m, n].
+        rtol: relative tolerance, 10 max(m, n) ε unless given; 0 asks for exact zeros.
+
+    Returns:
+        A boolean scalar.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> bool(la.istriu([[1.0, 5.0], [0.0, 2.0]]))
+        True
+    """
+    a = dense(A)
+    return _small(jnp.tril(a, -1), tolerance(A, a, rtol), jnp.linalg.norm(a))
+
+
+@verb(algorithm="Weighs the materialised entries above the diagonal.", cost="O(mn)")
+def istril(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """Whether A is lower triangular, that is the entries above the diagonal have a Frobenius norm ≤ rtol ‖A‖_F.
+
+    Args:
+        A: operator or array [m, n].
+        rtol: relative tolerance, 10 max(m, n) ε unless given; 0 asks for exact zeros.
+
+    Returns:
+        A boolean scalar.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> bool(la.istril([[1.0, 0.0], [5.0, 2.0]]))
+        True
+    """
+    a = dense(A)
+    return _small(jnp.triu(a, 1), tolerance(A, a, rtol), jnp.linalg.norm(a))
