@@ -1,4 +1,4 @@
-"""The house keeps its order: imports go downwards only, Flax stays behind its bridge, the wheel holds lax_linalg alone."""
+"""The house keeps its order: imports go downwards, Flax stays behind its bridge, the wheel holds lax_linalg alone."""
 
 from __future__ import annotations
 
