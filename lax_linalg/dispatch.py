@@ -121,7 +121,12 @@ class Verb(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         from lax_linalg.operators.base import as_operator
+        from lax_linalg.operators.batch import Batch
 
+        if args and isinstance(args[0], Batch):
+            if self.finite:
+                require_finite(args[0], self.name)
+            return args[0].map_verb(self, *args[1:], **kwargs)
         if len(args) < self.arity:
             raise TypeError(f"{self.name} takes {self.arity} operator(s) as positional arguments, got {len(args)}")
         operators = tuple(as_operator(a) for a in args[: self.arity])

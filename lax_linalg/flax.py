@@ -1,0 +1,363 @@
+"""The bridge to Flax: finds the layers of any NNX or Linen model and captures each layer's own input.
+
+NNX: the model is rebuilt as a private copy, whose submodules get a recording subclass of their own class, so nothing that
+another thread can see is touched and there is nothing to restore. Linen: `linen.intercept_methods`. In both, calls that
+happen inside a JAX transformation (scan, remat, jit …) see that transformation's tracers and are not recorded.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+from flax import linen, nnx
+
+from lax_linalg.errors import LinearAlgebraError
+from lax_linalg.jacobian.trace import END_TO_END, Call, require_same_shapes, shapes
+
+
+def structure_of(model: Any, call_kwargs: Mapping[str, Any]) -> tuple[NNXStructure | LinenStructure, Any]:
+    """The structure and the state of an NNX module, a (Linen module, variables) pair, or a bound Linen module.
+
+    Args:
+        model: the Flax model.
+        call_kwargs: static keyword arguments of its call.
+
+    Returns:
+        (structure, state).
+
+    Raises:
+        LinearAlgebraError: for a Linen module without variables, or call_kwargs that cannot be hashed.
+
+    Example:
+        >>> structure, state = structure_of(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), {})
+        >>> [c.path for c in structure.trace(state, jnp.ones((1, 2)))]
+        ['end_to_end']
+    """
+    kwargs = tuple(sorted(call_kwargs.items()))
+    try:
+        hash(kwargs)
+    except TypeError:
+        raise LinearAlgebraError(
+            f"call_kwargs must be static (numbers, strings, None), got {dict(call_kwargs)}; close over arrays instead"
+        ) from None
+    if isinstance(model, nnx.Module):
+        graphdef, state = nnx.split(model)
+        return NNXStructure(graphdef, kwargs), state
+    if isinstance(model, linen.Module):
+        if model.scope is None:
+            raise LinearAlgebraError(
+                f"the Linen module {type(model).__name__} has no variables; give (module, variables) or module.bind(…)"
+            )
+        model = model.unbind()
+    if isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], linen.Module):
+        return LinenStructure(model[0], kwargs), model[1]
+    raise LinearAlgebraError(
+        f"expected an nnx.Module or a (linen module, variables) pair, got a {type(model).__name__}"
+    )
+
+
+# --- what the two have in common: recording calls ---
+
+
+class Recorder:
+    """Collects the calls of one forward pass over a batch of `size` examples, in the order in which they began."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.level = _trace_level()
+        self.calls: list[Call | None] = []
+        self.counts: dict[str, int] = {}
+
+    def begin(self, path: str) -> tuple[int, str]:
+        count = self.counts[path] = self.counts.get(path, 0) + 1
+        self.calls.append(None)
+        return len(self.calls) - 1, path if count == 1 else f"{path}@{count}"
+
+    def end(self, ticket: tuple[int, str], layer: Any, args: tuple, kwargs: dict, y: Any, default: bool) -> None:
+        """Record a call; `layer(template, name)` gives (static function, parameters)."""
+        index, name = ticket
+        if _trace_level() != self.level:
+            reason = "is called inside a JAX transformation (scan, vmap, remat, jit …), where its input is not visible"
+            self.calls[index] = Call(name, None, (), None, None, default, reason)
+            return
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        reason = _unfit(leaves, y, self.size)
+        if reason:
+            self.calls[index] = Call(name, None, (), None, y, default, reason)
+            return
+        (x,) = (leaf for leaf in leaves if hasattr(leaf, "dtype"))
+        template = Template(structure, tuple(_INPUT if leaf is x else leaf for leaf in leaves))
+        function, parameters = layer(template, name)
+        self.calls[index] = Call(name, function, (parameters,), x, y, default)
+
+    def result(self) -> list[Call]:
+        return [call for call in self.calls if call is not None]
+
+
+def _trace_level() -> Any:
+    return jax.extend.core.get_opaque_trace_state(convention="nnx")
+
+
+def _unfit(leaves: list[Any], y: Any, size: int) -> str:
+    """Why a call with these arguments and this result has no Jacobian for each example, or ""."""
+    arrays = [leaf for leaf in leaves if hasattr(leaf, "dtype")]
+    if len(arrays) != 1:
+        return f"takes {len(arrays)} arrays, a Jacobian needs one"
+    try:
+        hash(tuple(leaf for leaf in leaves if not hasattr(leaf, "dtype")))
+    except TypeError:
+        return "takes arguments that cannot be static"
+    if not hasattr(y, "dtype"):
+        return f"returns a {type(y).__name__}, a Jacobian needs one array"
+    for what, array in (("input", arrays[0]), ("output", y)):
+        if not jnp.issubdtype(array.dtype, jnp.inexact):
+            return f"has an {what} of {array.dtype}, a Jacobian needs floating-point numbers"
+        if array.shape[:1] != (size,):
+            return f"has an {what} of shape {tuple(array.shape)}, whose first axis is not the batch of {size}"
+    return ""
+
+
+_INPUT = "the array"
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """A call's arguments without their one array."""
+
+    structure: Any
+    leaves: tuple
+
+    def fill(self, x: jax.Array) -> tuple[tuple, dict]:
+        leaves = [x if leaf is _INPUT else leaf for leaf in self.leaves]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+def _refuse_training_mode(name: str, module: Any, arguments: Mapping[str, Any]) -> None:
+    """Raise if a layer's result depends on the other examples or on chance."""
+
+    def option(key: str) -> Any:
+        given = arguments.get(key)
+        return getattr(module, key, None) if given is None else given
+
+    if option("use_running_average") is False:
+        raise LinearAlgebraError(
+            f"layer {name!r} normalises with the batch's own statistics, so that one example has no Jacobian of its own; "
+            "evaluate with running averages: model.eval(), or use_running_average=True"
+        )
+    rate = getattr(module, "rate", getattr(module, "dropout_rate", 0))
+    if option("deterministic") is False and rate:
+        raise LinearAlgebraError(
+            f"layer {name!r} drops units at random (rate {rate}); make it deterministic: model.eval(), or deterministic=True"
+        )
+
+
+def _arguments(function: Any, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
+    try:
+        return inspect.signature(function).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):  # the call itself gives the better message
+        return kwargs
+
+
+# --- NNX ---
+
+
+@dataclasses.dataclass(frozen=True)
+class NNXStructure:
+    """An NNX model without its arrays: its graph definition and the keyword arguments of its call."""
+
+    graphdef: Any
+    kwargs: tuple = ()
+
+    def trace(self, state: Any, x: jax.Array) -> list[Call]:
+        """All calls of the model's submodules and of the model itself."""
+        pristine = dict(nnx.iter_modules(nnx.merge(self.graphdef, state)))
+        model = nnx.merge(self.graphdef, state)
+        recorder, paths, skipped = Recorder(x.shape[0]), {}, []
+        for path, module in list(nnx.iter_modules(model)):
+            if not path or not callable(module):
+                continue
+            name = "/".join(map(str, path))
+            try:
+                object.__setattr__(module, "__class__", _recording(type(module)))
+                paths[id(module)] = (name, pristine[path])
+            except TypeError as error:
+                skipped.append(Call(name, None, (), None, None, False, f"cannot be watched: {error}"))
+        _refuse_training_mode(END_TO_END, model, dict(self.kwargs))
+        token = _watch.set((recorder, paths))
+        try:
+            y = model(x, **dict(self.kwargs))
+        finally:
+            _watch.reset(token)
+        calls = recorder.result()
+        seen = {call.path for call in calls}
+        for name, module in paths.values():
+            if name not in seen and _has_parameters(module):
+                reason = "is not called, or only inside a JAX transformation (scan, vmap, remat, jit …)"
+                skipped.append(Call(name, None, (), None, None, True, reason))
+        template = Template(*_static_template(self.kwargs))
+        whole = NNXLayer(self.graphdef, template, END_TO_END)
+        reason = _unfit([x], y, x.shape[0])
+        end = Call(END_TO_END, None if reason else whole, (state,), x, y, True, reason)
+        return [*calls, *skipped, end]
+
+    def evaluation(self, state: Any) -> NNXStructure:
+        """The same with every submodule in evaluation mode."""
+        model = nnx.merge(self.graphdef, state)
+        model.eval()
+        return NNXStructure(nnx.graphdef(model), self.kwargs)
+
+    def template(self, state: Any) -> Any:
+        """Shapes of the variables; the random streams themselves, which evaluation does not draw from."""
+        flat = nnx.to_flat_state(state)
+        return nnx.from_flat_state([(p, v if isinstance(v, nnx.RngState) else shapes(v)) for p, v in flat])
+
+    def complete(self, state: Any, template: Any) -> Any:
+        """The arrays of this architecture out of a model, its full state, or its state without random streams."""
+        if isinstance(state, nnx.Module):
+            state = nnx.state(state)
+        given = dict(nnx.to_flat_state(state))
+        flat = [
+            (p, given.get(p, v) if isinstance(v, nnx.RngState) else given.get(p))
+            for p, v in nnx.to_flat_state(template)
+        ]
+        missing = ["/".join(map(str, p)) for p, v in flat if v is None]
+        if missing:
+            raise LinearAlgebraError(
+                f"the state lacks {', '.join(missing[:3])}{' …' if missing[3:] else ''}; "
+                "give all of nnx.state(model), random streams excepted"
+            )
+        complete = nnx.from_flat_state(flat)
+        require_same_shapes(complete, template)
+        return complete
+
+
+@dataclasses.dataclass(frozen=True)
+class NNXLayer:
+    """One NNX module as a pure function (x_b, state) -> y_b of one example."""
+
+    graphdef: Any
+    template: Template
+    name: str = dataclasses.field(compare=False)
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, x: jax.Array, state: Any) -> jax.Array:
+        args, kwargs = self.template.fill(x[None])
+        return nnx.merge(self.graphdef, state)(*args, **kwargs)[0]
+
+
+def _static_template(kwargs: tuple) -> tuple[Any, tuple]:
+    leaves, structure = jax.tree.flatten(((_INPUT,), dict(kwargs)))
+    return structure, tuple(leaves)
+
+
+_watch: contextvars.ContextVar[tuple[Recorder, dict] | None] = contextvars.ContextVar("watch", default=None)
+
+
+@functools.lru_cache(maxsize=None)
+def _recording(cls: type) -> type:
+    """A subclass of a module's class, of the same name, that reports its calls to the recorder in `_watch`."""
+
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder, paths = _watch.get() or (None, {})
+        name, pristine = paths.get(id(self), (None, None))
+        if recorder is None or name is None:
+            return cls.__call__(self, *args, **kwargs)
+        ticket = recorder.begin(name)
+        _refuse_training_mode(ticket[1], self, _arguments(cls.__call__, self, *args, **kwargs))
+        y = cls.__call__(self, *args, **kwargs)
+
+        def layer(template: Template, name: str) -> tuple[NNXLayer, Any]:
+            graphdef, state = nnx.split(pristine)
+            return NNXLayer(graphdef, template, name), state
+
+        recorder.end(ticket, layer, args, kwargs, y, _has_parameters(pristine))
+        return y
+
+    body = {"__call__": __call__, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    return type(cls)(cls.__name__, (cls,), body, pytree=cls._pytree__is_pytree)  # type: ignore[attr-defined]
+
+
+def _has_parameters(module: Any) -> bool:
+    return bool(jax.tree.leaves(nnx.state(module, nnx.Param)))
+
+
+# --- Linen ---
+
+
+@dataclasses.dataclass(frozen=True)
+class LinenStructure:
+    """A Linen module and the keyword arguments of its call; the state is its variables."""
+
+    module: Any
+    kwargs: tuple = ()
+
+    def trace(self, state: Any, x: jax.Array) -> list[Call]:
+        """All calls of the model's submodules and of the model itself."""
+        recorder = Recorder(x.shape[0])
+
+        def intercept(call: Any, args: tuple, kwargs: dict, context: Any) -> Any:
+            module, path = context.module, "/".join(context.module.path)
+            if context.method_name != "__call__":
+                return call(*args, **kwargs)
+            _refuse_training_mode(path or END_TO_END, module, _arguments(context.orig_method, *args, **kwargs))
+            if not path:
+                return call(*args, **kwargs)
+            ticket = recorder.begin(path)
+            y = call(*args, **kwargs)
+            default = "params" in module.variables
+
+            def layer(template: Template, name: str) -> tuple[LinenLayer, Any]:
+                alone, variables = module.unbind()
+                return LinenLayer(alone, template, name), variables
+
+            recorder.end(ticket, layer, args, kwargs, y, default)
+            return y
+
+        with linen.intercept_methods(intercept):
+            y = self.module.apply(state, x, **dict(self.kwargs))
+        whole = LinenLayer(self.module, Template(*_static_template(self.kwargs)), END_TO_END)
+        reason = _unfit([x], y, x.shape[0])
+        return [*recorder.result(), Call(END_TO_END, None if reason else whole, (state,), x, y, True, reason)]
+
+    def evaluation(self, state: Any) -> LinenStructure:
+        """The same: a Linen model's mode is an argument of its call."""
+        return self
+
+    def template(self, state: Any) -> Any:
+        return shapes(state)
+
+    def complete(self, state: Any, template: Any) -> Any:
+        """The variables, out of themselves, a (module, variables) pair or a bound module."""
+        if isinstance(state, linen.Module):
+            state = state.variables
+        variables = state[1] if isinstance(state, tuple) else state
+        require_same_shapes(variables, template)
+        return variables
+
+
+@dataclasses.dataclass(frozen=True)
+class LinenLayer:
+    """One Linen module as a pure function (x_b, variables) -> y_b of one example."""
+
+    module: Any
+    template: Template
+    name: str = dataclasses.field(compare=False)
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, x: jax.Array, variables: Any) -> jax.Array:
+        args, kwargs = self.template.fill(x[None])
+        return self.module.apply(variables, *args, **kwargs)[0]

@@ -1,0 +1,1 @@
+"""Jacobians of functions and of whole networks, as operators."""

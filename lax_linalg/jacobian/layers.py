@@ -1,0 +1,212 @@
+"""`layer_jacobians`: every layer's Jacobian at the layer's own input, and the end-to-end one, for a batch of inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lax_linalg.dispatch import Tracer
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError, UnknownNameError
+from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, Jacobian
+from lax_linalg.jacobian.trace import Call, Structure, structure_of
+from lax_linalg.operators.batch import Batch
+
+
+class LayerJacobians(dict[str, Batch]):
+    """Batches of Jacobians by layer path; `skipped` says which layers have none and why.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> la.layer_jacobians([jnp.tanh], jnp.zeros((1, 2))).skipped
+        {}
+    """
+
+    def __init__(self, batches: Mapping[str, Batch] | Iterable = (), skipped: Mapping[str, str] | None = None):
+        super().__init__(batches)
+        self.skipped = dict(skipped or {})
+
+
+jax.tree_util.register_pytree_with_keys(
+    LayerJacobians,
+    lambda d: ([(jax.tree_util.DictKey(k), v) for k, v in d.items()], (tuple(d), tuple(d.skipped.items()))),
+    lambda aux, values: LayerJacobians(zip(aux[0], values), dict(aux[1])),
+)
+
+
+def layer_jacobians(
+    model: Any,
+    x: jax.Array,
+    layers: Iterable[str] | str | None = None,
+    *,
+    call_kwargs: Mapping[str, Any] | None = None,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> LayerJacobians:
+    """The Jacobian of every layer at the layer's own input, J_l = ∂ y_l / ∂ x_l, for each example of a batch.
+
+    The model runs once, on the batch; a layer is then the pure function of one example that its module computes. The
+    model's parameters are data of the operators, so the whole works under `jit` with the model's state as an argument.
+
+    Args:
+        model: any `nnx.Module`, a pair (Linen module, variables), a bound Linen module, or plain functions: one, a list, or
+            a dict by name. Flax models map batches, plain functions one example, as `jax.vmap` and `la.jacobian` have it;
+            arrays inside callable pytrees (equinox modules) are data too.
+        x: probe inputs [B, …].
+        layers: names or patterns (`fnmatch`: "blocks/*", "end_to_end"). Without, every layer and block that has
+            parameters, and "end_to_end".
+        call_kwargs: static keyword arguments of a Flax model's call, such as {"train": False}.
+        memory_budget: bytes that the chunks of tangents may take when one layer's Jacobians are formed.
+
+    Returns:
+        A dict from path, such as "blocks/0/conv1", to a `Batch` of B operators: `la.svdvals(batch)` is [B, k],
+        `la.materialize(batch)` [B, m, n], `batch[b]` one `Jacobian`. The second call of one layer is "path@2". Layers that
+        have no Jacobian (several inputs or outputs, integers, calls inside a transformation) are listed with the reason in
+        the dict's `skipped`, and refused if asked for by name.
+
+    Raises:
+        UnknownNameError: for a pattern that no layer matches.
+        LinearAlgebraError: for a layer that was asked for by name and has no Jacobian, or is in training mode (batch
+            statistics, dropout).
+        NonFiniteError: if an activation is NaN or infinite, naming the first layer that made it so (outside of `jit`).
+
+    Cost: one forward pass; products and matrices are computed when a verb asks for them.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> W = jnp.array([[2.0, 0.0], [0.0, 3.0]])
+        >>> J = la.layer_jacobians({"linear": lambda x: W @ x, "tanh": jnp.tanh}, jnp.zeros((1, 2)))
+        >>> {path: la.svdvals(batch).tolist() for path, batch in J.items()}
+        {'linear': [[3.0, 2.0]], 'tanh': [[1.0, 1.0]], 'end_to_end': [[3.0, 2.0]]}
+    """
+    structure, state = structure_of(model, call_kwargs)
+    return jacobians_of(structure, state, jnp.asarray(x), patterns_of(layers), memory_budget)
+
+
+def patterns_of(layers: Iterable[str] | str | None) -> tuple[str, ...] | None:
+    """The patterns as a tuple; one string is one pattern.
+
+    Example:
+        >>> patterns_of("stem")
+        ('stem',)
+    """
+    return layers if layers is None else ((layers,) if isinstance(layers, str) else tuple(layers))
+
+
+def jacobians_of(
+    structure: Structure, state: Any, x: jax.Array, patterns: tuple[str, ...] | None, memory_budget: int
+) -> LayerJacobians:
+    """`layer_jacobians` of a structure and its state; pure."""
+    require_batch(x)
+    calls = structure.trace(state, x)
+    require_finite_activations(calls, x)
+    skipped: dict[str, str] = {}
+    batches: dict[str, Batch] = {}
+    for call in select(calls, patterns):
+        reason = call.reason or _mixed(call)
+        if reason:
+            skipped[call.path] = reason
+        else:
+            batches[call.path] = layer_batch(call, memory_budget)
+    return LayerJacobians(batches, skipped)
+
+
+def require_batch(x: jax.Array) -> None:
+    """Raise unless x can be a batch of probe inputs.
+
+    Example:
+        >>> require_batch(jnp.ones((2, 3)))
+    """
+    if x.ndim < 1 or x.shape[0] == 0:
+        raise DimensionMismatch(f"probe inputs are a batch [B, …] of at least one example, got shape {tuple(x.shape)}")
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise LinearAlgebraError(
+            f"a Jacobian needs floating-point inputs, the probe inputs are {x.dtype}; convert them, "
+            "x.astype(jnp.float32), or start behind the layer that looks them up"
+        )
+
+
+def select(calls: list[Call], patterns: tuple[str, ...] | None) -> list[Call]:
+    """The calls that the patterns choose, in the model's order; without patterns those shown by default.
+
+    Raises:
+        UnknownNameError: for a pattern that matches nothing.
+        LinearAlgebraError: for a pattern that matches only layers without a Jacobian.
+
+    Example:
+        >>> call = Call("stem", jnp.sin, (), None, None)
+        >>> [c.path for c in select([call], ("st*",))]
+        ['stem']
+    """
+    if patterns is None:
+        return [call for call in calls if call.default]
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matches = [call for call in calls if fnmatch.fnmatchcase(call.path, pattern)]
+        if not matches:
+            raise UnknownNameError.of("layer", pattern, [call.path for call in calls])
+        reasons = {call.path: call.reason or _mixed(call) for call in matches}
+        if all(reasons.values()):
+            raise LinearAlgebraError("; ".join(f"layer {path!r} {reason}" for path, reason in reasons.items()))
+        chosen |= set(reasons)
+    return [call for call in calls if call.path in chosen]
+
+
+def _mixed(call: Call) -> str:
+    if call.reason or jnp.iscomplexobj(call.x) == jnp.iscomplexobj(call.y):
+        return ""
+    return f"maps {call.x.dtype} to {call.y.dtype}, whose Jacobian is not one matrix"
+
+
+def require_finite_activations(calls: list[Call], x: jax.Array) -> None:
+    """Raise `NonFiniteError` naming the first layer that turned finite numbers into others; traced values pass."""
+    if isinstance(x, Tracer) or any(isinstance(call.y, Tracer) for call in calls):
+        return
+    if not np.isfinite(np.asarray(x)).all():
+        raise NonFiniteError("the probe inputs hold NaN or infinity")
+    broken = [call for call in calls if call.function and _finite(call.x) and not _finite(call.y)]
+    if not broken:
+        return
+    culprit = broken[0]
+    for call in broken[1:]:  # a block begins before the layers in it, of which one may be to blame
+        if call.path.startswith(f"{culprit.path}/"):
+            culprit = call
+    bad = int(np.sum(~np.isfinite(np.asarray(culprit.y))))
+    raise NonFiniteError(
+        f"layer {culprit.path!r} turns finite inputs into {bad} NaN or infinite values of {culprit.y.size}; "
+        "look at its parameters and at the size of its input"
+    )
+
+
+def _finite(array: Any) -> bool:
+    return bool(np.isfinite(np.asarray(array)).all())
+
+
+@dataclasses.dataclass(frozen=True)
+class JacobianAt:
+    """Makes the Jacobian of a layer at one example: (x_b, *args) -> `Jacobian`."""
+
+    function: Callable[..., jax.Array]
+    out: jax.ShapeDtypeStruct
+    memory_budget: int
+
+    def __call__(self, x: jax.Array, *args: Any) -> Jacobian:
+        return Jacobian(self.function, x, self.out, args, self.memory_budget)
+
+
+def layer_batch(call: Call, memory_budget: int) -> Batch:
+    """The operators of one call; here layers whose structure is known will give more than a black box.
+
+    Example:
+        >>> call = Call("wave", jnp.sin, (), jnp.zeros((2, 3)), jnp.zeros((2, 3)))
+        >>> layer_batch(call, 2**20)
+        2 × 3×3 Jacobian{float32} of sin at (3,)
+    """
+    assert call.function is not None
+    out = jax.ShapeDtypeStruct(call.y.shape[1:], call.y.dtype)
+    make = JacobianAt(call.function, out, max(1, memory_budget // call.x.shape[0]))
+    return Batch(make, call.x, call.args)

@@ -1,0 +1,271 @@
+"""`Jacobian`: the derivative of a function at a point as a linear operator, by jvp and vjp."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
+from lax_linalg.jacobian.materialize import chosen_mode, dense_jacobian
+from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.verbs.arithmetic import conj, transpose
+from lax_linalg.verbs.basic import materialize, require_dense
+
+DEFAULT_MEMORY_BUDGET = 64 * 2**20
+
+
+@operator(data=("x", "args"), meta=("f", "out", "memory_budget", "mode", "mesh", "transposed", "conjugated"))
+class Jacobian(LinearOperator):
+    """∂ vec f(x, *args) / ∂ vec x, matrix-free; made by `la.jacobian`, which checks f and x.
+
+    Attributes:
+        f: hashable function of (x, *args); static, so an equal f compiles nothing again.
+        x: where f is differentiated, any shape.
+        args: further arguments of f, held fixed.
+        out: shape and dtype of f(x).
+        memory_budget: bytes that a chunk of tangents may take when the matrix is formed.
+        mode: "auto", "forward" or "reverse", the direction in which the matrix is formed.
+        mesh: devices that share the columns when the matrix is formed, or None.
+        transposed, conjugated: stands for the transpose, the conjugate, or with both the adjoint.
+
+    Cost: a product with a vector is one jvp (vjp if transposed), a small multiple of the cost of f.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> J = la.jacobian(jnp.sin, jnp.zeros((2, 3)))
+        >>> J
+        6×6 Jacobian{float32} of sin at (2, 3)
+        >>> print(J.T @ jnp.ones(6))
+        [1. 1. 1. 1. 1. 1.]
+    """
+
+    f: Callable[..., jax.Array]
+    x: jax.Array
+    out: jax.ShapeDtypeStruct
+    args: tuple = ()
+    memory_budget: int = DEFAULT_MEMORY_BUDGET
+    mode: str = "auto"
+    mesh: Mesh | None = None
+    transposed: bool = False
+    conjugated: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        m, n = math.prod(self.out.shape), self.x.size
+        return (n, m) if self.transposed else (m, n)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.out.dtype)
+
+    def _at(self, x: jax.Array) -> jax.Array:
+        return self.f(x, *self.args)
+
+    def _matmat(self, X: jax.Array) -> jax.Array:
+        if jnp.iscomplexobj(X) and not jnp.issubdtype(self.dtype, jnp.complexfloating):
+            return self._matmat(X.real) + 1j * self._matmat(X.imag)
+        if self.transposed:
+            pull = jax.vjp(self._at, self.x)[1]
+            apply, domain = (lambda ct: pull(ct)[0]), self.out
+        else:
+            apply, domain = jax.linearize(self._at, self.x)[1], self.x
+
+        def column(v: jax.Array) -> jax.Array:
+            v = v.conj() if self.conjugated else v
+            y = apply(v.astype(domain.dtype).reshape(domain.shape)).reshape(-1)
+            return (y.conj() if self.conjugated else y).astype(X.dtype)
+
+        return jax.vmap(column, in_axes=1, out_axes=1)(X)
+
+    def _describe(self) -> str:
+        adverb = {
+            (False, False): "",
+            (True, False): "transposed, ",
+            (False, True): "conjugated, ",
+            (True, True): "adjoint, ",
+        }
+        return f"{adverb[self.transposed, self.conjugated]}of {_name(self.f)} at {tuple(self.x.shape)}"
+
+
+@materialize.rule(Jacobian, cost="min(m, n) products")
+def _(A: Jacobian, *, memory_budget: int | None = None, mode: str | None = None, mesh: Mesh | None = None) -> jax.Array:
+    """Unit tangents in chunks within the memory budget, forward or reverse by the smaller side."""
+    require_dense(A.shape, A.dtype)
+    matrix = dense_jacobian(
+        A.f,
+        A.x,
+        A.args,
+        mode=mode or A.mode,
+        memory_budget=A.memory_budget if memory_budget is None else memory_budget,
+        mesh=mesh or A.mesh,
+    )
+    matrix = matrix.T if A.transposed else matrix
+    return matrix.conj() if A.conjugated else matrix
+
+
+@transpose.rule(Jacobian, cost="O(1)")
+def _(A: Jacobian) -> Jacobian:
+    """vjp in place of jvp."""
+    return dataclasses.replace(A, transposed=not A.transposed)
+
+
+@conj.rule(Jacobian, cost="O(1)")
+def _(A: Jacobian) -> Jacobian:
+    """Conjugates around the product; A itself where it is real."""
+    complex_valued = jnp.issubdtype(A.dtype, jnp.complexfloating)
+    return dataclasses.replace(A, conjugated=not A.conjugated) if complex_valued else A
+
+
+def jacobian(
+    f: Callable[..., jax.Array],
+    x: jax.Array,
+    *args: Any,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    mode: str = "auto",
+    mesh: Mesh | None = None,
+) -> Jacobian:
+    """The Jacobian of f at x as an operator, J = ∂ vec f(x, *args) / ∂ vec x with vec in C order.
+
+    Args:
+        f: function from one array to one array, of any shapes. Arrays inside a callable pytree (`jax.tree_util.Partial`,
+            an equinox module) become data of the operator, so that equal structures share one compilation.
+        x: floating-point or complex array of any shape; for complex x, f must be holomorphic.
+        *args: further arguments of f, held fixed.
+        memory_budget: bytes that a chunk of tangents may take when the matrix is formed.
+        mode: direction in which the matrix is formed: "forward", "reverse" or "auto" (the smaller side).
+        mesh: a `jax.sharding.Mesh` whose devices share the columns when the matrix is formed.
+
+    Returns:
+        A `Jacobian` of shape [f(x).size, x.size]; `la.materialize(J)`, `la.svdvals(J)`, `J @ v`, `J.T` …
+
+    Raises:
+        LinearAlgebraError: for integer x or f(x), for several or no outputs, for f that maps real to complex or back.
+        UnknownNameError: for an unknown mode.
+        DimensionMismatch: for a memory budget that is not positive.
+        DenseLimitError: on forming a matrix above `la.dense_limit`.
+
+    Cost: one abstract evaluation of f.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> A = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> J = la.jacobian(lambda x: jnp.tanh(A @ x), jnp.zeros(2))
+        >>> bool((la.materialize(J) == A).all())
+        True
+    """
+    x = jnp.asarray(x)
+    _require_inexact(
+        "x", x.dtype, "convert it, x.astype(jnp.float32), or differentiate with respect to what it indexes"
+    )
+    chosen_mode(mode, 1, 1)
+    if memory_budget < 1:
+        raise DimensionMismatch(f"memory_budget is a positive number of bytes, got {memory_budget}")
+    f, arrays = hoist(f)
+    args = (*arrays, *args)
+    out = output_of(f, x, args)
+    return Jacobian(f, x, out, args, int(memory_budget), mode, mesh)
+
+
+def output_of(f: Callable[..., Any], x: Any, args: tuple, name: str | None = None) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of f(x, *args), after checking that it has a Jacobian.
+
+    Raises:
+        LinearAlgebraError: unless f gives one floating-point array, real for real x and complex for complex x.
+
+    Example:
+        >>> output_of(jnp.sum, jnp.ones(3), ()).shape
+        ()
+    """
+    name = name or _name(f)
+    out = jax.eval_shape(f, x, *args)
+    if not isinstance(out, jax.ShapeDtypeStruct):
+        raise LinearAlgebraError(
+            f"{name} must return one array to have a Jacobian, it returns a {type(out).__name__}; "
+            "select one output, for example lambda x: f(x)[0]"
+        )
+    _require_inexact(f"the output of {name}", out.dtype, "return floating-point values")
+    is_complex = jnp.issubdtype(out.dtype, jnp.complexfloating)
+    if is_complex != jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise LinearAlgebraError(
+            f"{name} maps {x.dtype} to {out.dtype}: the Jacobian of a function between real and complex arrays is not one "
+            "matrix; split the complex side into real and imaginary parts"
+        )
+    return jax.ShapeDtypeStruct(out.shape, out.dtype)
+
+
+def _require_inexact(what: str, dtype: Any, remedy: str) -> None:
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        raise LinearAlgebraError(f"a Jacobian needs floating-point or complex numbers, {what} is {dtype}; {remedy}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rebuilt:
+    """A callable pytree without its arrays: called with x and the arrays, it puts them back and calls the whole.
+
+    Example:
+        >>> f, arrays = hoist(jax.tree_util.Partial(jnp.add, jnp.ones(2)))
+        >>> print(f(jnp.zeros(2), *arrays))
+        [1. 1.]
+    """
+
+    structure: Any
+    leaves: tuple[Hashable, ...]
+
+    def __call__(self, x: jax.Array, *rest: Any) -> jax.Array:
+        count = sum(leaf is _ARRAY for leaf in self.leaves)
+        arrays = iter(rest[:count])
+        leaves = [next(arrays) if leaf is _ARRAY else leaf for leaf in self.leaves]
+        return jax.tree.unflatten(self.structure, leaves)(x, *rest[count:])
+
+    def __str__(self) -> str:
+        leaves = [None] * len(self.leaves)
+        return type(jax.tree.unflatten(self.structure, leaves)).__name__
+
+
+class _Array:
+    """Marks the place of an array."""
+
+
+_ARRAY = _Array()
+
+
+def hoist(f: Callable[..., Any]) -> tuple[Callable[..., Any], tuple]:
+    """Take the arrays out of a callable pytree: (static function of (x, *arrays, …), arrays).
+
+    Args:
+        f: any callable; a plain function comes back as it is, with no arrays.
+
+    Returns:
+        The function and the tuple of arrays.
+
+    Raises:
+        LinearAlgebraError: if f cannot be called, or its static part cannot be hashed.
+
+    Example:
+        >>> hoist(jnp.sin) == (jnp.sin, ())
+        True
+    """
+    if not callable(f):
+        raise LinearAlgebraError(f"a Jacobian needs a function, got a {type(f).__name__}")
+    leaves, structure = jax.tree.flatten(f)
+    if len(leaves) == 1 and leaves[0] is f:
+        static: Any = f
+        arrays: tuple = ()
+    else:
+        arrays = tuple(leaf for leaf in leaves if hasattr(leaf, "dtype"))
+        static = Rebuilt(structure, tuple(_ARRAY if hasattr(leaf, "dtype") else leaf for leaf in leaves))
+    try:
+        hash(static)
+    except TypeError as error:
+        raise LinearAlgebraError(f"{_name(f)} cannot be a static part of a program: {error}") from None
+    return static, arrays
+
+
+def _name(f: Any) -> str:
+    return getattr(f, "__name__", None) or (str(f) if isinstance(f, Rebuilt) else type(f).__name__)

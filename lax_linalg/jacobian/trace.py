@@ -1,0 +1,209 @@
+"""What a model's forward pass did: one `Call` per layer, with the layer as a pure function and its own input.
+
+Every kind of model comes down to a *structure* (static, hashable, the architecture) and a *state* (arrays). A structure's
+`trace(state, x)` runs the model once and lists the calls; it is pure, so it works under `jit` with the state as data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg.errors import LinearAlgebraError, UnknownNameError
+from lax_linalg.jacobian.operator import hoist
+
+END_TO_END = "end_to_end"
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of one layer.
+
+    Attributes:
+        path: the layer's name, such as "blocks/0/conv1"; a second call of the same layer ends in "@2".
+        function: static function (x_b, *args) -> y_b of one example; None if the call has no Jacobian.
+        args: the layer's parameters.
+        x: its input, [B, …].
+        y: its output, [B, …].
+        default: whether the layer is shown when no layers are asked for.
+        reason: why the call has no Jacobian, or "".
+
+    Example:
+        >>> Call("dense", None, (), None, None, False, "takes 2 arrays").reason
+        'takes 2 arrays'
+    """
+
+    path: str
+    function: Callable[..., jax.Array] | None
+    args: tuple
+    x: Any
+    y: Any
+    default: bool = True
+    reason: str = ""
+
+
+class Structure(Protocol):
+    """A model without its arrays."""
+
+    def trace(self, state: Any, x: jax.Array) -> list[Call]:
+        """All calls in the order in which they began; the last one is the whole model, "end_to_end"."""
+        ...
+
+    def evaluation(self, state: Any) -> Structure:
+        """The structure in evaluation mode, where a model has modes."""
+        ...
+
+    def template(self, state: Any) -> Any:
+        """`state` with shapes in place of arrays, as `complete` compares with."""
+        ...
+
+    def complete(self, state: Any, template: Any) -> Any:
+        """`state` as `trace` takes it, from what a training loop holds: a model, or its state."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Plain functions applied one after the other; each maps one example to one example.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> chain, state = chain_of([jnp.sin, jnp.cos])
+        >>> [call.path for call in chain.trace(state, jnp.ones((2, 3)))]
+        ['0', '1', 'end_to_end']
+    """
+
+    names: tuple[str, ...]
+    functions: tuple[Callable[..., jax.Array], ...]
+
+    def __call__(self, x: jax.Array, *state: tuple) -> jax.Array:
+        """The composition at one example."""
+        for f, args in zip(self.functions, state):
+            x = f(x, *args)
+        return x
+
+    @property
+    def __name__(self) -> str:
+        return END_TO_END
+
+    def trace(self, state: tuple, x: jax.Array) -> list[Call]:
+        calls, first = [], x
+        for name, f, args in zip(self.names, self.functions, state):
+            y = jax.vmap(lambda x, f=f, args=args: f(x, *args))(x)
+            if not isinstance(y, jax.Array):
+                raise LinearAlgebraError(f"layer {name!r} must return one array, it returns a {type(y).__name__}")
+            calls.append(Call(name, f, args, x, y))
+            x = y
+        return [*calls, Call(END_TO_END, self, tuple(state), first, x)]
+
+    def evaluation(self, state: Any) -> Chain:
+        return self
+
+    def template(self, state: Any) -> Any:
+        return shapes(state)
+
+    def complete(self, state: Any, template: Any) -> Any:
+        chain, arrays = chain_of(state)
+        if chain != self:
+            raise LinearAlgebraError(
+                "the functions given are not those that the probe was made with, up to their arrays"
+            )
+        require_same_shapes(arrays, template)
+        return arrays
+
+
+def shapes(state: Any) -> Any:
+    """Every array's shape and dtype in its place.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> shapes([jnp.ones(2)])
+        [ShapeDtypeStruct(shape=(2,), dtype=float32)]
+    """
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), state)
+
+
+def require_same_shapes(state: Any, template: Any) -> None:
+    """Raise `LinearAlgebraError` unless `state` has the tree and the arrays' shapes of `template`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> require_same_shapes({"w": jnp.ones(2)}, {"w": jnp.ones(3)})
+        Traceback (most recent call last):
+        lax_linalg.errors.LinearAlgebraError: the state is of another architecture: ['w'] is [2], the probe was made for [3]
+    """
+    given, structure = jax.tree.flatten_with_path(state)
+    wanted, expected = jax.tree.flatten_with_path(template)
+    if structure != expected:
+        names, needed = ({jax.tree_util.keystr(p) for p, _ in leaves} for leaves in (given, wanted))
+        detail = ", ".join(sorted(needed - names)[:3] or sorted(names - needed)[:3]) or "the tree"
+        verb = "is missing" if needed - names else "is not in the model"
+        raise LinearAlgebraError(f"the state is of another architecture than the probe was made for: {detail} {verb}")
+    for (path, a), (_, b) in zip(given, wanted):
+        if jnp.shape(a) != b.shape:
+            raise LinearAlgebraError(
+                f"the state is of another architecture: {jax.tree_util.keystr(path)} is {list(jnp.shape(a))}, "
+                f"the probe was made for {list(b.shape)}"
+            )
+
+
+def chain_of(functions: Mapping[str, Callable] | Sequence[Callable] | Callable) -> tuple[Chain, tuple]:
+    """The chain of a dict, list or single function, and its state: the arrays inside the functions.
+
+    Raises:
+        UnknownNameError: if a function is called "end_to_end".
+        LinearAlgebraError: if there are no functions, or some cannot be called.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> chain_of({"wave": jnp.sin})[0].names
+        ('wave',)
+    """
+    if callable(functions):
+        functions = {getattr(functions, "__name__", type(functions).__name__): functions}
+    elif not isinstance(functions, Mapping):
+        functions = {str(i): f for i, f in enumerate(functions)}
+    if not functions:
+        raise LinearAlgebraError("layer_jacobians needs at least one function")
+    if END_TO_END in functions:
+        raise UnknownNameError(f"{END_TO_END!r} is the name of the whole composition; give this function another name")
+    pairs = [hoist(f) for f in functions.values()]
+    return Chain(tuple(functions), tuple(f for f, _ in pairs)), tuple(args for _, args in pairs)
+
+
+def structure_of(model: Any, call_kwargs: Mapping[str, Any] | None = None) -> tuple[Structure, Any]:
+    """The structure and the state of an NNX model, a Linen model, or plain functions.
+
+    Args:
+        model: an `nnx.Module`, a pair (Linen module, variables), a bound Linen module, one function, or a list or dict of
+            functions that are applied one after the other.
+        call_kwargs: static keyword arguments of a Flax model's call, such as {"train": False}.
+
+    Returns:
+        (structure, state).
+
+    Raises:
+        LinearAlgebraError: for anything else.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> structure_of([jnp.sin])[0].names
+        ('0',)
+    """
+    head = model[0] if isinstance(model, tuple) and model else model
+    if any(c.__module__.partition(".")[0] == "flax" for c in type(head).__mro__):
+        from lax_linalg import flax
+
+        return flax.structure_of(model, call_kwargs or {})
+    if call_kwargs:
+        raise LinearAlgebraError("call_kwargs are for Flax models; bind a plain function's with functools.partial")
+    if callable(model) or isinstance(model, (list, tuple, Mapping)):
+        return chain_of(model)
+    raise LinearAlgebraError(
+        "expected an nnx.Module, a (linen module, variables) pair, a bound Linen module, or functions; "
+        f"got a {type(model).__name__}"
+    )

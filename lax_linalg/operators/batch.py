@@ -1,0 +1,98 @@
+"""`Batch`: a stack of operators of one structure, as a verb's result over probe inputs needs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg.errors import DimensionMismatch
+from lax_linalg.operators.base import LinearOperator
+
+if TYPE_CHECKING:
+    from lax_linalg.dispatch import Verb
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Batch:
+    """Operators make(x[0], *args), make(x[1], *args), … of one shape; every verb maps over them.
+
+    ``la.svdvals(batch)`` is [B, k], ``la.materialize(batch)`` [B, m, n], and so on: the verb is vectorised by `jax.vmap`,
+    so the parameters in `args` are shared by all members instead of being copied.
+
+    Attributes:
+        make: hashable function (x_b, *args) -> LinearOperator.
+        x: what differs from member to member, with a leading batch axis [B, …].
+        args: what all members share.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> batch = la.Batch(la.Diagonal, jnp.array([[1.0, 2.0], [3.0, 4.0]]))
+        >>> batch
+        2 × 2×2 Diagonal{float32}
+        >>> print(la.svdvals(batch))
+        [[2. 1.]
+         [4. 3.]]
+    """
+
+    make: Callable[..., LinearOperator] = dataclasses.field(metadata={"static": True})
+    x: jax.Array
+    args: tuple = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(B, m, n)."""
+        return (len(self), *self._one().shape)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self._one().dtype
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def __getitem__(self, index: int) -> LinearOperator:
+        """The operator of one probe input."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"a batch of {len(self)} operators has no index {index}")
+        return self.make(self.x[index], *self.args)
+
+    def __iter__(self) -> Iterator[LinearOperator]:
+        return (self[b] for b in range(len(self)))
+
+    def __matmul__(self, vectors: Any) -> jax.Array:
+        """The members' products with their own vectors [B, n] or columns [B, n, k]."""
+        vectors = jnp.asarray(vectors)
+        if vectors.shape[:1] != (len(self),):
+            raise DimensionMismatch(
+                f"a batch of {len(self)} operators applies to [{len(self)}, …], got {vectors.shape}"
+            )
+        return jax.vmap(lambda x, v: self.make(x, *self.args) @ v)(self.x, vectors)
+
+    def map_verb(self, verb: Verb, *rest: Any, **options: Any) -> Any:
+        """The verb's results for all members, stacked along a leading axis.
+
+        Raises:
+            DimensionMismatch: for verbs whose result is an operator, which cannot be stacked.
+
+        Example:
+            >>> import jax.numpy as jnp, lax_linalg as la
+            >>> print(la.Batch(la.Diagonal, jnp.ones((2, 3))).map_verb(la.tr))
+            [3. 3.]
+        """
+        result = jax.vmap(lambda x: verb(self.make(x, *self.args), *rest, **options))(self.x)
+        if isinstance(result, LinearOperator):
+            raise DimensionMismatch(
+                f"{verb.name} gives operators, which a batch does not stack; use batch[b] one by one"
+            )
+        return result
+
+    def _one(self) -> LinearOperator:
+        return jax.eval_shape(lambda x, args: self.make(x[0], *args), self.x, self.args)
+
+    def __repr__(self) -> str:
+        return f"{len(self)} × {self._one()!r}"

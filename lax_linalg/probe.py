@@ -1,0 +1,284 @@
+"""`SpectrumProbe`: all layers' Jacobian spectra during training, without the training step waiting for a host.
+
+A submission dispatches one compiled program (layers × probe inputs × quantities) to the device and returns. One worker
+thread waits for the result and copies it to the host; at most `max_pending` programs are under way, and a submission beyond
+that is skipped and recorded as such.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lax_linalg.errors import DimensionMismatch
+from lax_linalg.jacobian.layers import jacobians_of, patterns_of, require_batch
+from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET
+from lax_linalg.jacobian.trace import Structure, structure_of
+from lax_linalg.operators.batch import Batch
+from lax_linalg.registry import Registry
+from lax_linalg.verbs.eigen import eigvals
+from lax_linalg.verbs.svd import svdvals
+
+probe_quantities: Registry[Callable[[Batch], jax.Array | None]] = Registry("probe quantity")
+
+
+@probe_quantities.register("singular_values")
+def singular_values(J: Batch) -> jax.Array:
+    """All singular values of each Jacobian, descending, [B, min(m, n)]. O(B mn min(m, n)).
+
+    Args:
+        J: a layer's Jacobians.
+
+    Returns:
+        Real array [B, k].
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(singular_values(la.layer_jacobians([jnp.tanh], jnp.zeros((1, 2)))["0"]))
+        [[1. 1.]]
+    """
+    return svdvals(J)
+
+
+@probe_quantities.register("eigenvalues")
+def eigenvalues(J: Batch) -> jax.Array | None:
+    """All eigenvalues of each Jacobian, [B, n] complex; None for layers whose input and output sizes differ. O(B n³).
+
+    Args:
+        J: a layer's Jacobians.
+
+    Returns:
+        Complex array [B, n] or None.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(eigenvalues(la.layer_jacobians([jnp.tanh], jnp.zeros((1, 2)))["0"]))
+        [[1.+0.j 1.+0.j]]
+    """
+    _, m, n = J.shape
+    return eigvals(J) if m == n else None
+
+
+@dataclasses.dataclass(frozen=True)
+class SpectrumRecord:
+    """The spectra at one training step.
+
+    Attributes:
+        step: as given to `submit`.
+        spectra: path → quantity → array with a leading axis of probe inputs; "singular_values" [B, k] descends.
+        seconds: wall time from when the program's inputs were ready (and the probe before it done) to when its results
+            lay on the host; without compilation.
+        nonfinite: the layers whose spectra hold NaN or infinity, in the model's order.
+
+    Example:
+        >>> SpectrumRecord(0, {"stem": {"singular_values": np.ones((1, 2))}}, 0.1).nonfinite
+        ()
+    """
+
+    step: int
+    spectra: dict[str, dict[str, np.ndarray]]
+    seconds: float
+    nonfinite: tuple[str, ...] = ()
+
+
+class SpectrumProbe:
+    """Measures the Jacobian spectra of a model's layers every time a training loop submits its state.
+
+    Args:
+        model: an `nnx.Module` (measured in evaluation mode, whatever mode it is in), a (Linen module, variables) pair, or
+            plain functions; see `la.layer_jacobians`. Only its architecture is kept.
+        inputs: probe inputs [B, …].
+        layers: names or patterns of layers; all with parameters, and "end_to_end", unless given.
+        quantities: names out of "singular_values" and "eigenvalues".
+        max_pending: programs that may be under way before submissions are skipped.
+        call_kwargs: static keyword arguments of a Flax model's call.
+        memory_budget: bytes that the chunks of tangents of one layer may take.
+
+    Raises:
+        UnknownNameError: for unknown quantities, and for patterns that match no layer.
+        LinearAlgebraError: for layers asked for by name that have no Jacobian.
+        DimensionMismatch: for a max_pending that is not positive, or inputs that are not a batch.
+
+    Cost: the model is traced once for each set of shapes; equal architectures share one compilation.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> probe = la.SpectrumProbe({"scale": jax.tree_util.Partial(jnp.multiply, 2.0 * jnp.ones(3))}, jnp.ones((1, 3)))
+        >>> probe.submit(0, {"scale": jax.tree_util.Partial(jnp.multiply, 5.0 * jnp.ones(3))})
+        True
+        >>> (record,) = probe.wait()
+        >>> print(record.step, record.spectra["scale"]["singular_values"])
+        0 [[5. 5. 5.]]
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        inputs: jax.Array,
+        layers: Iterable[str] | str | None = None,
+        quantities: Iterable[str] = ("singular_values",),
+        max_pending: int = 4,
+        *,
+        call_kwargs: Mapping[str, Any] | None = None,
+        memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    ):
+        if max_pending < 1:
+            raise DimensionMismatch(f"max_pending must be ≥ 1, got {max_pending}")
+        self.inputs = jnp.asarray(inputs)
+        require_batch(self.inputs)
+        structure, state = structure_of(model, call_kwargs)
+        structure = structure.evaluation(state)
+        self._template = structure.template(state)
+        names = (quantities,) if isinstance(quantities, str) else tuple(quantities)
+        for name in names:
+            probe_quantities[name]  # raises for an unknown name
+        self._plan = _Plan(structure, patterns_of(layers), names, int(memory_budget))
+        self.layers: tuple[str, ...] = tuple(_measure.eval_shape(self._plan, self._template, self.inputs))
+        self.max_pending = max_pending
+        self.skipped: list[int] = []
+        self.submit_seconds = 0.0
+        self._futures: collections.deque[Future[SpectrumRecord]] = collections.deque()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="spectrum-probe")
+        self._last_done = 0.0
+
+    @property
+    def pending(self) -> int:
+        """How many submissions are under way."""
+        return sum(not future.done() for future in self._futures)
+
+    def measure(self, state: Any) -> dict[str, dict[str, jax.Array]]:
+        """The spectra as a pure function of the state, for use inside a program of your own.
+
+        Args:
+            state: the model's state: `nnx.state(model)` (random streams may be missing), Linen variables, or the functions.
+
+        Returns:
+            path → quantity → array with a leading axis of probe inputs.
+
+        Raises:
+            LinearAlgebraError: for a state of another architecture.
+
+        Example:
+            >>> import lax_linalg as la
+            >>> probe = la.SpectrumProbe([jnp.tanh], jnp.zeros((1, 2)), layers="end_to_end")
+            >>> print(probe.measure([jnp.tanh])["end_to_end"]["singular_values"])
+            [[1. 1.]]
+        """
+        return self._plan(self._complete(state), self.inputs)
+
+    def submit(self, step: int, state: Any) -> bool:
+        """Start measuring a state and return without waiting for the result.
+
+        The state is copied on the device first, so that the caller may donate its buffers right away.
+
+        Args:
+            step: number under which the record comes back.
+            state: as for `measure`, or a whole model.
+
+        Returns:
+            True, or False if `max_pending` programs are under way already: then nothing is measured and the step is
+            appended to `skipped`.
+
+        Raises:
+            LinearAlgebraError: for a state of another architecture.
+
+        Cost: two dispatches; `submit_seconds` adds up what the caller spent here, the first compilation included.
+
+        Example:
+            >>> import lax_linalg as la
+            >>> la.SpectrumProbe([jnp.tanh], jnp.zeros((1, 2))).submit(0, [jnp.tanh])
+            True
+        """
+        start = time.perf_counter()
+        if self.pending >= self.max_pending:
+            self.skipped.append(step)
+            return False
+        snapshot = _copy(self._complete(state))
+        result = _measure(self._plan, snapshot, self.inputs)
+        for leaf in jax.tree.leaves(result):
+            leaf.copy_to_host_async()
+        self._futures.append(self._worker.submit(self._collect, step, snapshot, result))
+        self.submit_seconds += time.perf_counter() - start
+        return True
+
+    def ready(self) -> list[SpectrumRecord]:
+        """The records that have arrived since the last call, in the order of submission; never blocks.
+
+        Raises:
+            Exception: whatever a submission's program raised, with the step in its notes; the records behind it stay.
+
+        Example:
+            >>> import lax_linalg as la
+            >>> la.SpectrumProbe([jnp.tanh], jnp.zeros((1, 2))).ready()
+            []
+        """
+        records = []
+        while self._futures and self._futures[0].done():
+            if records and self._futures[0].exception():
+                break  # hand out what is good; the next call raises
+            records.append(self._futures.popleft().result())
+        return records
+
+    def wait(self) -> list[SpectrumRecord]:
+        """All records that are outstanding, blocking until the last of them is done; raises as `ready` does.
+
+        Example:
+            >>> import lax_linalg as la
+            >>> la.SpectrumProbe([jnp.tanh], jnp.zeros((1, 2))).wait()
+            []
+        """
+        wait(self._futures)
+        return self.ready()
+
+    def _complete(self, state: Any) -> Any:
+        return self._plan.structure.complete(state, self._template)
+
+    def _collect(self, step: int, snapshot: Any, result: Any) -> SpectrumRecord:
+        """In the worker's thread: wait for one program and time it."""
+        try:
+            jax.block_until_ready(snapshot)
+            start = max(time.perf_counter(), self._last_done)
+            spectra = dict(jax.tree.map(np.asarray, result))
+            self._last_done = time.perf_counter()
+        except Exception as error:
+            error.add_note(f"in the spectrum probe of step {step}")
+            raise
+        nonfinite = (path for path, found in spectra.items() if not all(np.isfinite(a).all() for a in found.values()))
+        return SpectrumRecord(step, spectra, self._last_done - start, tuple(nonfinite))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is measured; static and hashable, so that equal plans share one compiled program."""
+
+    structure: Structure
+    patterns: tuple[str, ...] | None
+    quantities: tuple[str, ...]
+    memory_budget: int
+
+    def __call__(self, state: Any, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
+        jacobians = jacobians_of(self.structure, state, inputs, self.patterns, self.memory_budget)
+        measured: dict[str, dict[str, jax.Array]] = collections.OrderedDict()  # jit would sort a plain dict
+        for path, J in jacobians.items():
+            found = {name: probe_quantities[name](J) for name in self.quantities}
+            measured[path] = {name: value for name, value in found.items() if value is not None}
+        return measured
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measure(plan: _Plan, state: Any, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
+    return plan(state, inputs)
+
+
+@jax.jit
+def _copy(state: Any) -> Any:
+    return jax.tree.map(jnp.copy, state)
