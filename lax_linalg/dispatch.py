@@ -136,7 +136,9 @@ class Verb(Generic[P, R]):
             for a in operators:
                 require_finite(a, self.name)
         rule = self._resolve(tuple(type(a) for a in operators))
-        return rule.function(*operators, *args[self.arity :], **kwargs)
+        # accelerators multiply float32 matrices in fewer bits unless told otherwise, which no residual bound survives
+        with jax.default_matmul_precision("highest"):
+            return rule.function(*operators, *args[self.arity :], **kwargs)
 
     def __repr__(self) -> str:
         return f"<verb {self.name} with {len(self.rules)} rules>"

@@ -96,7 +96,6 @@ def _svdvals_jvp(primals, tangents):
     # dσ_i = Re u_iᴴ dA v_i (Magnus & Neudecker); where values repeat, any orthonormal choice gives a valid subgradient
     (a,), (da,) = primals, tangents
     u, s, vt = jnp.linalg.svd(a, full_matrices=False)
-    u, s, vt = jax.lax.stop_gradient((u, s, vt))
     return s, jnp.real(jnp.einsum("ik,ij,kj->k", u.conj(), da, vt.conj()))
 
 
@@ -146,7 +145,7 @@ def _eigvals(a: jax.Array) -> jax.Array:
 def _eigvals_jvp(primals, tangents):
     # dλ_i = (V⁻¹ dA V)_ii; grows with the eigenvalue's condition number and is undefined at a defective matrix
     (a,), (da,) = primals, tangents
-    w, v = jax.lax.stop_gradient(eig(a))
+    w, v = eig(a)
     return w, jnp.diagonal(jnp.linalg.solve(v, da.astype(v.dtype) @ v))
 
 
@@ -160,14 +159,34 @@ def eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         (2, 2)
     """
     n, dtype = a.shape[-1], _complex(a.dtype)
-    if n == 0:
-        return jnp.zeros((0,), dtype), jnp.zeros((0, 0), dtype)
+    return _eig(a) if n else (jnp.zeros((0,), dtype), jnp.zeros((0, 0), dtype))
+
+
+@jax.custom_jvp
+def _eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    n, dtype = a.shape[-1], _complex(a.dtype)
 
     def host(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         shapes = (jax.ShapeDtypeStruct((n,), dtype), jax.ShapeDtypeStruct((n, n), dtype))
         return _callback(lambda y: tuple(z.astype(dtype) for z in np.linalg.eig(y)), shapes, x)
 
     return _choose(lambda x: tuple(jnp.linalg.eig(x)), host, a, cpu_only=True)
+
+
+@_eig.defjvp
+def _eig_jvp(primals, tangents):
+    # V⁻¹ dV = F ∘ (V⁻¹ dA V) with F_ij = 1/(λ_j − λ_i), undefined where eigenvalues repeat; the multiple of v_j that is
+    # left free keeps LAPACK's normalisation: unit 2-norm, largest component real
+    (a,), (da,) = primals, tangents
+    w, v = _eig(a)
+    m = jnp.linalg.solve(v, da.astype(v.dtype) @ v)
+    diagonal = jnp.eye(w.shape[0], dtype=bool)
+    gaps = jnp.where(diagonal, 1, w[None, :] - w[:, None])
+    dv = v @ jnp.where(diagonal, 0, m / gaps)
+    pivot = jnp.argmax(jnp.abs(v), axis=0)[None, :]
+    turn = jnp.take_along_axis(dv, pivot, 0) / jnp.take_along_axis(v, pivot, 0)
+    stretch = jnp.real(jnp.sum(v.conj() * dv, axis=0))
+    return (w, v), (jnp.diagonal(m), dv - v * (stretch + 1j * jnp.imag(turn)))
 
 
 def schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:

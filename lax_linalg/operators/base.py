@@ -53,6 +53,11 @@ class LinearOperator:
         """Common dtype of the parameters."""
         return jnp.result_type(*(getattr(self, f).dtype for f in self.data_fields))
 
+    @property
+    def unitary(self) -> bool:
+        """Whether the structure alone makes A square and unitary, so that no verb has to find it out from numbers."""
+        return False
+
     def _matmat(self, X: jax.Array) -> jax.Array:
         """A X for columns X [n, k], already of dtype result_type(A, X)."""
         raise NotImplementedError

@@ -11,7 +11,7 @@ from lax_linalg.operators.dense import Dense
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
-from lax_linalg.verbs.eigen import eigvals
+from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
 from lax_linalg.verbs.functions import exp, log, sqrt
 from lax_linalg.verbs.norms import norm
 from lax_linalg.verbs.solve import by_columns, default_rtol, inv, lstsq, pinv, reciprocals, require_nonzero, solve
@@ -111,11 +111,10 @@ def _(A: Diagonal) -> jax.Array:
     return -jnp.sort(-jnp.abs(d))
 
 
-@eigvals.rule(Diagonal, cost="O(n)")
+@eigvals.rule(Diagonal, cost="O(n log n)")
 def _(A: Diagonal) -> jax.Array:
-    """The diagonal."""
-    d = A.diagonal.astype(compute_dtype(A.dtype))
-    return d.astype(jnp.result_type(d.dtype, jnp.complex64))
+    """The diagonal, sorted."""
+    return sorted_eigenvalues(_complex(A))
 
 
 @norm.rule(Diagonal, cost="O(n)")
@@ -156,10 +155,10 @@ def _(A: Diagonal, b: jax.Array) -> jax.Array:
 
 @lstsq.rule(Diagonal, cost="O(n) per column")
 @by_columns
-def _(A: Diagonal, b: jax.Array, *, rtol: float | None = None) -> jax.Array:
+def _(A: Diagonal, b: jax.Array, *, rtol: float | None = None, atol: jax.Array | float = 0) -> jax.Array:
     """Division by the entries of the diagonal that are not small."""
     d = A.diagonal.astype(b.dtype)
-    return reciprocals(d, default_rtol(A.shape, d.dtype) if rtol is None else rtol)[:, None] * b
+    return reciprocals(d, default_rtol(A.shape, d.dtype) if rtol is None else rtol, atol)[:, None] * b
 
 
 @inv.rule(Diagonal, cost="O(n)")
@@ -170,10 +169,10 @@ def _(A: Diagonal) -> Diagonal:
 
 
 @pinv.rule(Diagonal, cost="O(n)")
-def _(A: Diagonal, *, rtol: float | None = None) -> Diagonal:
+def _(A: Diagonal, *, rtol: float | None = None, atol: jax.Array | float = 0) -> Diagonal:
     """Reciprocals of the entries of the diagonal that are not small."""
     d = _computed(A)
-    return Diagonal(reciprocals(d, default_rtol(A.shape, d.dtype) if rtol is None else rtol))
+    return Diagonal(reciprocals(d, default_rtol(A.shape, d.dtype) if rtol is None else rtol, atol))
 
 
 @exp.rule(Diagonal, cost="O(n)")

@@ -154,15 +154,16 @@ def _(A: UniformScaling, b: jax.Array) -> jax.Array:
     return b / A.value.astype(b.dtype)
 
 
-def _pseudo(value: jax.Array) -> jax.Array:
-    return jnp.where(value == 0, 0, 1 / jnp.where(value == 0, 1, value))
+def _pseudo(value: jax.Array, atol: jax.Array | float) -> jax.Array:
+    keep = jnp.abs(value) > atol
+    return jnp.where(keep, 1 / jnp.where(keep, value, 1), 0)
 
 
 @lstsq.rule(UniformScaling, cost="O(n) per column")
 @by_columns
-def _(A: UniformScaling, b: jax.Array, *, rtol: float | None = None) -> jax.Array:
+def _(A: UniformScaling, b: jax.Array, *, rtol: float | None = None, atol: jax.Array | float = 0) -> jax.Array:
     """Division by λ, or zero if it vanishes."""
-    return _pseudo(A.value.astype(b.dtype)) * b
+    return _pseudo(A.value.astype(b.dtype), atol) * b
 
 
 @inv.rule(UniformScaling, cost="O(1)")
@@ -173,9 +174,9 @@ def _(A: UniformScaling) -> UniformScaling:
 
 
 @pinv.rule(UniformScaling, cost="O(1)")
-def _(A: UniformScaling, *, rtol: float | None = None) -> UniformScaling:
+def _(A: UniformScaling, *, rtol: float | None = None, atol: jax.Array | float = 0) -> UniformScaling:
     """1/λ, or zero if λ vanishes."""
-    return UniformScaling(_pseudo(_computed(A)), A.n)
+    return UniformScaling(_pseudo(_computed(A), atol), A.n)
 
 
 @exp.rule(UniformScaling, cost="O(1)")

@@ -105,35 +105,36 @@ def default_rtol(shape: tuple[int, int], dtype: Any) -> float:
     return max(shape) * float(jnp.finfo(dtype).eps)
 
 
-def reciprocals(s: jax.Array, rtol: float) -> jax.Array:
-    """1/s where |s| > rtol · max |s|, else 0: the pseudo-inverse of a diagonal.
+def reciprocals(s: jax.Array, rtol: float, atol: jax.Array | float = 0) -> jax.Array:
+    """1/s where |s| > max(atol, rtol · max |s|), else 0: the pseudo-inverse of a diagonal.
 
     Example:
         >>> import jax.numpy as jnp
         >>> print(reciprocals(jnp.array([2.0, 0.0]), 1e-6))
         [0.5 0. ]
     """
-    keep = jnp.abs(s) > rtol * jnp.max(jnp.abs(s), initial=0)
+    modulus = jnp.abs(s)
+    keep = modulus > jnp.maximum(atol, rtol * jnp.max(modulus, initial=0))
     return jnp.where(keep, 1 / jnp.where(keep, s, 1), 0)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _least_squares(a: jax.Array, B: jax.Array, rtol: float, of_adjoint: bool) -> jax.Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _least_squares(a: jax.Array, B: jax.Array, atol: jax.Array, rtol: float, of_adjoint: bool) -> jax.Array:
     """A⁺ B, or A⁺ᴴ B where `of_adjoint`: one and the same SVD of A, so that XLA merges those of the derivative."""
     U, s, Vt = platform.svd(a)
     if of_adjoint:
         U, Vt = Vt.conj().T, U.conj().T
-    return Vt.conj().T @ (reciprocals(s, rtol)[:, None] * (U.conj().T @ B))
+    return Vt.conj().T @ (reciprocals(s, rtol, atol)[:, None] * (U.conj().T @ B))
 
 
 @_least_squares.defjvp
 def _least_squares_jvp(rtol, of_adjoint, primals, tangents):
     # Golub & Pereyra (1973), eq. 4.12: dA⁺ = −A⁺ dA A⁺ + A⁺ A⁺ᴴ dAᴴ (I − A A⁺) + (I − A⁺ A) dAᴴ A⁺ᴴ A⁺
-    (a, B), (da, dB) = primals, tangents
+    (a, B, atol), (da, dB, _) = primals, tangents
     h, dh = (a.conj().T, da.conj().T) if of_adjoint else (a, da)
 
     def pseudo(Y: jax.Array, adjoint: bool) -> jax.Array:
-        return _least_squares(a, Y, rtol, adjoint != of_adjoint)
+        return _least_squares(a, Y, atol, rtol, adjoint != of_adjoint)
 
     X = pseudo(B, False)
     Z = dh.conj().T @ pseudo(X, True)
@@ -143,13 +144,14 @@ def _least_squares_jvp(rtol, of_adjoint, primals, tangents):
 
 @verb(algorithm="SVD of the materialised matrix, small singular values dropped.", cost="O(mn min(m, n))")
 @by_columns
-def lstsq(A: LinearOperator, b: jax.Array, *, rtol: float | None = None) -> jax.Array:
+def lstsq(A: LinearOperator, b: jax.Array, *, rtol: float | None = None, atol: jax.Array | float = 0) -> jax.Array:
     """Least-squares solution of smallest norm, x = A⁺ b = argmin ‖A x − b‖₂, for any shape and rank.
 
     Args:
         A: operator or array [m, n].
         b: right-hand side [m] or [m, k].
-        rtol: singular values up to rtol · σ₁ count as zero; max(m, n) ε unless given.
+        rtol: singular values up to max(atol, rtol · σ₁) count as zero; max(m, n) ε unless given.
+        atol: the absolute threshold.
 
     Returns:
         x, [n] or [n, k]. Differentiable, also where singular values repeat, as long as the rank does not change.
@@ -168,7 +170,8 @@ def lstsq(A: LinearOperator, b: jax.Array, *, rtol: float | None = None) -> jax.
     a = dense(A).astype(b.dtype)
     if 0 in a.shape:
         return jnp.zeros((a.shape[1], b.shape[1]), b.dtype)
-    return _least_squares(a, b, default_rtol(A.shape, a.dtype) if rtol is None else rtol, False)
+    threshold = jnp.asarray(atol, jnp.finfo(a.dtype).dtype)
+    return _least_squares(a, b, threshold, default_rtol(A.shape, a.dtype) if rtol is None else rtol, False)
 
 
 @verb(algorithm="LU with partial pivoting of the materialised matrix.", cost="O(n³)", square=True)
@@ -200,12 +203,13 @@ def inv(A: LinearOperator) -> LinearOperator:
 
 
 @verb(algorithm="SVD of the materialised matrix, small singular values dropped.", cost="O(mn min(m, n))")
-def pinv(A: LinearOperator, *, rtol: float | None = None) -> LinearOperator:
+def pinv(A: LinearOperator, *, rtol: float | None = None, atol: jax.Array | float = 0) -> LinearOperator:
     """Moore–Penrose pseudo-inverse A⁺ as an operator.
 
     Args:
         A: operator or array [m, n].
-        rtol: singular values up to rtol · σ₁ count as zero; max(m, n) ε unless given.
+        rtol: singular values up to max(atol, rtol · σ₁) count as zero; max(m, n) ε unless given.
+        atol: the absolute threshold.
 
     Returns:
         The operator A⁺ of shape (n, m). Differentiable as long as the rank does not change.
@@ -221,4 +225,4 @@ def pinv(A: LinearOperator, *, rtol: float | None = None) -> LinearOperator:
     """
     from lax_linalg.operators.dense import Dense
 
-    return Dense(lstsq(A, jnp.eye(A.shape[0], dtype=compute_dtype(A.dtype)), rtol=rtol))
+    return Dense(lstsq(A, jnp.eye(A.shape[0], dtype=compute_dtype(A.dtype)), rtol=rtol, atol=atol))
