@@ -26,13 +26,20 @@ from lax_linalg.jacobian.layers import LayerJacobians as LayerJacobians, layer_j
 from lax_linalg.jacobian.operator import Jacobian as Jacobian, jacobian as jacobian
 from lax_linalg.operators.base import LinearOperator as LinearOperator, as_operator as as_operator
 from lax_linalg.operators.batch import Batch as Batch
+from lax_linalg.operators.circulant import Circulant as Circulant
 from lax_linalg.operators.convolution import Convolution as Convolution
 from lax_linalg.operators.dense import Dense as Dense
 from lax_linalg.operators.diagonal import Diagonal as Diagonal
+from lax_linalg.operators.hankel import Hankel as Hankel
 from lax_linalg.operators.kronecker import Kronecker as Kronecker
 from lax_linalg.operators.lazy import Product as Product, Scaled as Scaled, Sum as Sum, Transpose as Transpose
+from lax_linalg.operators.toeplitz import Toeplitz as Toeplitz, levinson as levinson
+from lax_linalg.operators.toeplitz_solvers import Levinson as Levinson
+from lax_linalg.operators.triangular_toeplitz import TriangularToeplitz as TriangularToeplitz
+from lax_linalg.operators.tridiagonal import Tridiagonal as Tridiagonal
 from lax_linalg.operators.uniform_scaling import UniformScaling as UniformScaling
 from lax_linalg.probe import SpectrumProbe as SpectrumProbe, SpectrumRecord as SpectrumRecord
+from lax_linalg.spectra.lyapunov import Lyapunov as Lyapunov, lyapunov_exponents as lyapunov_exponents
 from lax_linalg.spectra.summary import SpectrumSummary as SpectrumSummary, summary as summary
 from lax_linalg.verbs.arithmetic import (
     add as add,
