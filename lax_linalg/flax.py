@@ -1,8 +1,8 @@
 """The bridge to Flax: finds the layers of any NNX or Linen model and captures each layer's own input.
 
-NNX: the model is rebuilt as a private copy, whose submodules get a recording subclass of their own class, so nothing that
-another thread can see is touched and there is nothing to restore. Linen: `linen.intercept_methods`. In both, calls that
-happen inside a JAX transformation (scan, remat, jit …) see that transformation's tracers and are not recorded.
+NNX: the model is rebuilt as a private copy, whose submodules get a recording subclass of their own class, so nothing
+that another thread can see is touched and there is nothing to restore. Linen: `linen.intercept_methods`. In both, calls
+that happen inside a JAX transformation (scan, remat, jit …) see that transformation's tracers and are not recorded.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any
 
 import jax
 import jax.extend
-import jax.numpy as jnp
 from flax import linen, nnx
 
 from lax_linalg.errors import LinearAlgebraError
-from lax_linalg.jacobian.trace import END_TO_END, Call, require_same_shapes, shapes
+from lax_linalg.jacobian.trace import END_TO_END, Call, require_same_shapes, shapes, unfit
 
 
 def structure_of(model: Any, call_kwargs: Mapping[str, Any]) -> tuple[NNXStructure | LinenStructure, Any]:
@@ -37,6 +36,7 @@ def structure_of(model: Any, call_kwargs: Mapping[str, Any]) -> tuple[NNXStructu
         LinearAlgebraError: for a Linen module without variables, or call_kwargs that cannot be hashed.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> structure, state = structure_of(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), {})
         >>> [c.path for c in structure.trace(state, jnp.ones((1, 2)))]
         ['end_to_end']
@@ -89,7 +89,7 @@ class Recorder:
             self.calls[index] = Call(name, None, (), None, None, default, reason)
             return
         leaves, structure = jax.tree.flatten((args, kwargs))
-        reason = _unfit(leaves, y, self.size)
+        reason = unfit(leaves, y, self.size)
         if reason:
             self.calls[index] = Call(name, None, (), None, y, default, reason)
             return
@@ -106,26 +106,11 @@ def _trace_level() -> Any:
     return jax.extend.core.get_opaque_trace_state(convention="nnx")
 
 
-def _unfit(leaves: list[Any], y: Any, size: int) -> str:
-    """Why a call with these arguments and this result has no Jacobian for each example, or ""."""
-    arrays = [leaf for leaf in leaves if hasattr(leaf, "dtype")]
-    if len(arrays) != 1:
-        return f"takes {len(arrays)} arrays, a Jacobian needs one"
-    try:
-        hash(tuple(leaf for leaf in leaves if not hasattr(leaf, "dtype")))
-    except TypeError:
-        return "takes arguments that cannot be static"
-    if not hasattr(y, "dtype"):
-        return f"returns a {type(y).__name__}, a Jacobian needs one array"
-    for what, array in (("input", arrays[0]), ("output", y)):
-        if not jnp.issubdtype(array.dtype, jnp.inexact):
-            return f"has an {what} of {array.dtype}, a Jacobian needs floating-point numbers"
-        if array.shape[:1] != (size,):
-            return f"has an {what} of shape {tuple(array.shape)}, whose first axis is not the batch of {size}"
-    return ""
+class _Input:
+    """Marks the place of a call's one array among its arguments."""
 
 
-_INPUT = "the array"
+_INPUT = _Input()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,13 +134,14 @@ def _refuse_training_mode(name: str, module: Any, arguments: Mapping[str, Any]) 
 
     if option("use_running_average") is False:
         raise LinearAlgebraError(
-            f"layer {name!r} normalises with the batch's own statistics, so that one example has no Jacobian of its own; "
+            f"layer {name!r} normalises with the batch's own statistics, so one example has no Jacobian of its own; "
             "evaluate with running averages: model.eval(), or use_running_average=True"
         )
     rate = getattr(module, "rate", getattr(module, "dropout_rate", 0))
     if option("deterministic") is False and rate:
         raise LinearAlgebraError(
-            f"layer {name!r} drops units at random (rate {rate}); make it deterministic: model.eval(), or deterministic=True"
+            f"layer {name!r} drops units at random (rate {rate}); make it deterministic: model.eval(), or "
+            "deterministic=True"
         )
 
 
@@ -204,7 +190,7 @@ class NNXStructure:
                 skipped.append(Call(name, None, (), None, None, True, reason))
         template = Template(*_static_template(self.kwargs))
         whole = NNXLayer(self.graphdef, template, END_TO_END)
-        reason = _unfit([x], y, x.shape[0])
+        reason = unfit([x], y, x.shape[0])
         end = Call(END_TO_END, None if reason else whole, (state,), x, y, True, reason)
         return [*calls, *skipped, end]
 
@@ -224,10 +210,11 @@ class NNXStructure:
         if isinstance(state, nnx.Module):
             state = nnx.state(state)
         given = dict(nnx.to_flat_state(state))
-        flat = [
-            (p, given.get(p, v) if isinstance(v, nnx.RngState) else given.get(p))
-            for p, v in nnx.to_flat_state(template)
-        ]
+        flat = []
+        for path, variable in nnx.to_flat_state(template):
+            value = given.get(path, variable if isinstance(variable, nnx.RngState) else None)
+            plain = value is not None and not isinstance(value, nnx.Variable)  # a pure dict's array
+            flat.append((path, variable.replace(value) if plain else value))
         missing = ["/".join(map(str, p)) for p, v in flat if v is None]
         if missing:
             raise LinearAlgebraError(
@@ -264,14 +251,15 @@ def _static_template(kwargs: tuple) -> tuple[Any, tuple]:
 _watch: contextvars.ContextVar[tuple[Recorder, dict] | None] = contextvars.ContextVar("watch", default=None)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _recording(cls: type) -> type:
     """A subclass of a module's class, of the same name, that reports its calls to the recorder in `_watch`."""
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         recorder, paths = _watch.get() or (None, {})
         name, pristine = paths.get(id(self), (None, None))
-        if recorder is None or name is None:
+        if recorder is None or name is None:  # a transformation's own copy of the module
+            _refuse_training_mode(cls.__name__, self, _arguments(cls.__call__, self, *args, **kwargs))
             return cls.__call__(self, *args, **kwargs)
         ticket = recorder.begin(name)
         _refuse_training_mode(ticket[1], self, _arguments(cls.__call__, self, *args, **kwargs))
@@ -327,7 +315,7 @@ class LinenStructure:
         with linen.intercept_methods(intercept):
             y = self.module.apply(state, x, **dict(self.kwargs))
         whole = LinenLayer(self.module, Template(*_static_template(self.kwargs)), END_TO_END)
-        reason = _unfit([x], y, x.shape[0])
+        reason = unfit([x], y, x.shape[0])
         return [*recorder.result(), Call(END_TO_END, None if reason else whole, (state,), x, y, True, reason)]
 
     def evaluation(self, state: Any) -> LinenStructure:

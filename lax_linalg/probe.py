@@ -1,8 +1,8 @@
 """`SpectrumProbe`: all layers' Jacobian spectra during training, without the training step waiting for a host.
 
 A submission dispatches one compiled program (layers × probe inputs × quantities) to the device and returns. One worker
-thread waits for the result and copies it to the host; at most `max_pending` programs are under way, and a submission beyond
-that is skipped and recorded as such.
+thread waits for the result and copies it to the host; at most `max_pending` programs are under way, and a submission
+beyond that is skipped and recorded as such.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def singular_values(J: Batch) -> jax.Array:
         >>> print(singular_values(la.layer_jacobians([jnp.tanh], jnp.zeros((1, 2)))["0"]))
         [[1. 1.]]
     """
-    return svdvals(J)
+    return J.map_verb(svdvals)
 
 
 @probe_quantities.register("eigenvalues")
@@ -65,7 +65,7 @@ def eigenvalues(J: Batch) -> jax.Array | None:
         [[1.+0.j 1.+0.j]]
     """
     _, m, n = J.shape
-    return eigvals(J) if m == n else None
+    return J.map_verb(eigvals) if m == n else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +94,8 @@ class SpectrumProbe:
     """Measures the Jacobian spectra of a model's layers every time a training loop submits its state.
 
     Args:
-        model: an `nnx.Module` (measured in evaluation mode, whatever mode it is in), a (Linen module, variables) pair, or
-            plain functions; see `la.layer_jacobians`. Only its architecture is kept.
+        model: an `nnx.Module` (measured in evaluation mode, whatever mode it is in), a (Linen module, variables) pair,
+            or plain functions; see `la.layer_jacobians`. Only its architecture is kept.
         inputs: probe inputs [B, …].
         layers: names or patterns of layers; all with parameters, and "end_to_end", unless given.
         quantities: names out of "singular_values" and "eigenvalues".
@@ -112,8 +112,9 @@ class SpectrumProbe:
 
     Example:
         >>> import lax_linalg as la
-        >>> probe = la.SpectrumProbe({"scale": jax.tree_util.Partial(jnp.multiply, 2.0 * jnp.ones(3))}, jnp.ones((1, 3)))
-        >>> probe.submit(0, {"scale": jax.tree_util.Partial(jnp.multiply, 5.0 * jnp.ones(3))})
+        >>> scale = lambda s: {"scale": jax.tree_util.Partial(jnp.multiply, s * jnp.ones(3))}
+        >>> probe = la.SpectrumProbe(scale(2.0), jnp.ones((1, 3)))
+        >>> probe.submit(0, scale(5.0))
         True
         >>> (record,) = probe.wait()
         >>> print(record.step, record.spectra["scale"]["singular_values"])
@@ -159,7 +160,8 @@ class SpectrumProbe:
         """The spectra as a pure function of the state, for use inside a program of your own.
 
         Args:
-            state: the model's state: `nnx.state(model)` (random streams may be missing), Linen variables, or the functions.
+            state: the model's state: `nnx.state(model)` (random streams may be missing), Linen variables, or the
+                functions.
 
         Returns:
             path → quantity → array with a leading axis of probe inputs.

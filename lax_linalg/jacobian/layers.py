@@ -53,9 +53,9 @@ def layer_jacobians(
     model's parameters are data of the operators, so the whole works under `jit` with the model's state as an argument.
 
     Args:
-        model: any `nnx.Module`, a pair (Linen module, variables), a bound Linen module, or plain functions: one, a list, or
-            a dict by name. Flax models map batches, plain functions one example, as `jax.vmap` and `la.jacobian` have it;
-            arrays inside callable pytrees (equinox modules) are data too.
+        model: any `nnx.Module`, a pair (Linen module, variables), a bound Linen module, or plain functions: one, a
+            list, or a dict by name. Flax models map batches, plain functions one example, as in `jax.vmap` and
+            `la.jacobian`; arrays inside callable pytrees (equinox modules) are data too.
         x: probe inputs [B, …].
         layers: names or patterns (`fnmatch`: "blocks/*", "end_to_end"). Without, every layer and block that has
             parameters, and "end_to_end".
@@ -64,15 +64,16 @@ def layer_jacobians(
 
     Returns:
         A dict from path, such as "blocks/0/conv1", to a `Batch` of B operators: `la.svdvals(batch)` is [B, k],
-        `la.materialize(batch)` [B, m, n], `batch[b]` one `Jacobian`. The second call of one layer is "path@2". Layers that
-        have no Jacobian (several inputs or outputs, integers, calls inside a transformation) are listed with the reason in
-        the dict's `skipped`, and refused if asked for by name.
+        `la.materialize(batch)` [B, m, n], `batch[b]` one `Jacobian`. The second call of one layer is "path@2". Layers
+        that have no Jacobian (several inputs or outputs, integers, calls inside a transformation) are listed with the
+        reason in the dict's `skipped`, and refused if asked for by name.
 
     Raises:
         UnknownNameError: for a pattern that no layer matches.
         LinearAlgebraError: for a layer that was asked for by name and has no Jacobian, or is in training mode (batch
             statistics, dropout).
         NonFiniteError: if an activation is NaN or infinite, naming the first layer that made it so (outside of `jit`).
+        DimensionMismatch: if x is not a batch.
 
     Cost: one forward pass; products and matrices are computed when a verb asks for them.
 
@@ -107,11 +108,13 @@ def jacobians_of(
     skipped: dict[str, str] = {}
     batches: dict[str, Batch] = {}
     for call in select(calls, patterns):
-        reason = call.reason or _mixed(call)
-        if reason:
-            skipped[call.path] = reason
+        if call.reason:
+            skipped[call.path] = call.reason
         else:
             batches[call.path] = layer_batch(call, memory_budget)
+    if not batches:
+        reasons = "; ".join(f"layer {path!r} {reason}" for path, reason in skipped.items())
+        raise LinearAlgebraError(f"no layer of the model has a Jacobian: {reasons}")
     return LayerJacobians(batches, skipped)
 
 
@@ -123,11 +126,6 @@ def require_batch(x: jax.Array) -> None:
     """
     if x.ndim < 1 or x.shape[0] == 0:
         raise DimensionMismatch(f"probe inputs are a batch [B, …] of at least one example, got shape {tuple(x.shape)}")
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        raise LinearAlgebraError(
-            f"a Jacobian needs floating-point inputs, the probe inputs are {x.dtype}; convert them, "
-            "x.astype(jnp.float32), or start behind the layer that looks them up"
-        )
 
 
 def select(calls: list[Call], patterns: tuple[str, ...] | None) -> list[Call]:
@@ -149,17 +147,10 @@ def select(calls: list[Call], patterns: tuple[str, ...] | None) -> list[Call]:
         matches = [call for call in calls if fnmatch.fnmatchcase(call.path, pattern)]
         if not matches:
             raise UnknownNameError.of("layer", pattern, [call.path for call in calls])
-        reasons = {call.path: call.reason or _mixed(call) for call in matches}
-        if all(reasons.values()):
-            raise LinearAlgebraError("; ".join(f"layer {path!r} {reason}" for path, reason in reasons.items()))
-        chosen |= set(reasons)
+        if all(call.reason for call in matches):
+            raise LinearAlgebraError("; ".join(f"layer {call.path!r} {call.reason}" for call in matches))
+        chosen |= {call.path for call in matches}
     return [call for call in calls if call.path in chosen]
-
-
-def _mixed(call: Call) -> str:
-    if call.reason or jnp.iscomplexobj(call.x) == jnp.iscomplexobj(call.y):
-        return ""
-    return f"maps {call.x.dtype} to {call.y.dtype}, whose Jacobian is not one matrix"
 
 
 def require_finite_activations(calls: list[Call], x: jax.Array) -> None:

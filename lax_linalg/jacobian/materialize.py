@@ -101,7 +101,8 @@ def dense_jacobian(
         args: further arguments of f, held fixed.
         mode: "forward" (columns, by jvp), "reverse" (rows, by vjp) or "auto" (the smaller side).
         memory_budget: bytes that one chunk of tangents may take; the output comes on top.
-        mesh: share the columns (rows in reverse mode) among all devices of this mesh.
+        mesh: share the columns (rows in reverse mode) among all devices of this mesh; the matrix stays sharded where
+            they divide evenly.
 
     Returns:
         The Jacobian [m, n].
@@ -136,18 +137,23 @@ def dense_jacobian(
     share = -(-total // mesh.size)
     axes = mesh.axis_names
 
-    def local(x: jax.Array, args: tuple) -> jax.Array:
-        return panel(x, args, jax.lax.axis_index(axes) * share, share)
+    side = 1 if mode == "forward" else 0
+    even = total % mesh.size == 0  # an uneven side cannot stay sharded: every device gets the whole
 
-    split = PartitionSpec(None, axes) if mode == "forward" else PartitionSpec(axes, None)
-    sharded = jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=split, check_vma=False)(x, args)
-    return sharded[:, :total] if mode == "forward" else sharded[:total]
+    def local(x: jax.Array, args: tuple) -> jax.Array:
+        mine = panel(x, args, jax.lax.axis_index(axes) * share, share)
+        if even:
+            return mine
+        return jax.lax.slice_in_dim(jax.lax.all_gather(mine, axes, axis=side, tiled=True), 0, total, axis=side)
+
+    split = (PartitionSpec(axes, None), PartitionSpec(None, axes))[side] if even else PartitionSpec()
+    return jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=split, check_vma=False)(x, args)
 
 
 def _columns(
     apply: Callable[[jax.Array], jax.Array], domain: Any, codomain: Any, start: jax.Array | int, count: int, chunk: int
 ) -> jax.Array:
-    """Columns start … start + count − 1 of the linear map `apply`, [codomain.size, count], at most `chunk` at a time."""
+    """Columns start … start + count − 1 of the linear map `apply`, [codomain.size, count], `chunk` at a time."""
 
     def block(first: jax.Array | int, width: int) -> jax.Array:
         rows = first + jnp.arange(width)

@@ -133,8 +133,9 @@ def jacobian(
     """The Jacobian of f at x as an operator, J = ∂ vec f(x, *args) / ∂ vec x with vec in C order.
 
     Args:
-        f: function from one array to one array, of any shapes. Arrays inside a callable pytree (`jax.tree_util.Partial`,
-            an equinox module) become data of the operator, so that equal structures share one compilation.
+        f: function from one array to one array, of any shapes. Arrays inside a callable pytree
+            (`jax.tree_util.Partial`, an equinox module) become data of the operator, so that equal structures share one
+            compilation.
         x: floating-point or complex array of any shape; for complex x, f must be holomorphic.
         *args: further arguments of f, held fixed.
         memory_budget: bytes that a chunk of tangents may take when the matrix is formed.
@@ -193,8 +194,8 @@ def output_of(f: Callable[..., Any], x: Any, args: tuple, name: str | None = Non
     is_complex = jnp.issubdtype(out.dtype, jnp.complexfloating)
     if is_complex != jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise LinearAlgebraError(
-            f"{name} maps {x.dtype} to {out.dtype}: the Jacobian of a function between real and complex arrays is not one "
-            "matrix; split the complex side into real and imaginary parts"
+            f"{name} maps {x.dtype} to {out.dtype}: the Jacobian of a function between real and complex arrays is not "
+            "one matrix; split the complex side into real and imaginary parts"
         )
     return jax.ShapeDtypeStruct(out.shape, out.dtype)
 

@@ -1,7 +1,8 @@
 """What a model's forward pass did: one `Call` per layer, with the layer as a pure function and its own input.
 
-Every kind of model comes down to a *structure* (static, hashable, the architecture) and a *state* (arrays). A structure's
-`trace(state, x)` runs the model once and lists the calls; it is pure, so it works under `jit` with the state as data.
+Every kind of model comes down to a *structure* (static, hashable: the architecture) and a *state* (arrays). A
+structure's `trace(state, x)` runs the model once and lists the calls; it is pure, so it works under `jit` with the
+state as data.
 """
 
 from __future__ import annotations
@@ -94,11 +95,15 @@ class Chain:
         calls, first = [], x
         for name, f, args in zip(self.names, self.functions, state):
             y = jax.vmap(lambda x, f=f, args=args: f(x, *args))(x)
-            if not isinstance(y, jax.Array):
-                raise LinearAlgebraError(f"layer {name!r} must return one array, it returns a {type(y).__name__}")
-            calls.append(Call(name, f, args, x, y))
+            if not hasattr(y, "dtype") and name != self.names[-1]:
+                raise LinearAlgebraError(
+                    f"layer {name!r} returns a {type(y).__name__}, which the next layer cannot take; return one array"
+                )
+            reason = unfit([x], y, first.shape[0])
+            calls.append(Call(name, None if reason else f, args, x, y, True, reason))
             x = y
-        return [*calls, Call(END_TO_END, self, tuple(state), first, x)]
+        reason = unfit([first], x, first.shape[0])
+        return [*calls, Call(END_TO_END, None if reason else self, tuple(state), first, x, True, reason)]
 
     def evaluation(self, state: Any) -> Chain:
         return self
@@ -114,6 +119,35 @@ class Chain:
             )
         require_same_shapes(arrays, template)
         return arrays
+
+
+def unfit(arguments: Sequence[Any], y: Any, size: int) -> str:
+    """Why a call with these arguments and this result has no Jacobian for each of `size` examples, or "".
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> unfit([jnp.ones((4, 2)), jnp.ones((4, 2))], jnp.ones((4, 2)), 4)
+        'takes 2 arrays, a Jacobian needs one'
+    """
+    arrays = [a for a in arguments if hasattr(a, "dtype")]
+    if len(arrays) != 1:
+        return f"takes {len(arrays)} arrays, a Jacobian needs one"
+    try:
+        hash(tuple(a for a in arguments if not hasattr(a, "dtype")))
+    except TypeError:
+        return "takes arguments that cannot be static"
+    if not hasattr(y, "dtype"):
+        return f"returns a {type(y).__name__}, a Jacobian needs one array"
+    for what, array in (("input", arrays[0]), ("output", y)):
+        if not jnp.issubdtype(array.dtype, jnp.inexact):
+            return (
+                f"has an {what} of {array.dtype}, a Jacobian needs floating-point numbers, as by x.astype(jnp.float32)"
+            )
+        if array.shape[:1] != (size,):
+            return f"has an {what} of shape {tuple(array.shape)}, whose first axis is not the batch of {size}"
+    if jnp.iscomplexobj(arrays[0]) != jnp.iscomplexobj(y):
+        return f"maps {arrays[0].dtype} to {y.dtype}, whose Jacobian is not one matrix"
+    return ""
 
 
 def shapes(state: Any) -> Any:
@@ -134,7 +168,8 @@ def require_same_shapes(state: Any, template: Any) -> None:
         >>> import jax.numpy as jnp
         >>> require_same_shapes({"w": jnp.ones(2)}, {"w": jnp.ones(3)})
         Traceback (most recent call last):
-        lax_linalg.errors.LinearAlgebraError: the state is of another architecture: ['w'] is [2], the probe was made for [3]
+        lax_linalg.errors.LinearAlgebraError: the state is of another architecture: ['w'] is [2], the probe was made for
+        [3]
     """
     given, structure = jax.tree.flatten_with_path(state)
     wanted, expected = jax.tree.flatten_with_path(template)
@@ -179,8 +214,8 @@ def structure_of(model: Any, call_kwargs: Mapping[str, Any] | None = None) -> tu
     """The structure and the state of an NNX model, a Linen model, or plain functions.
 
     Args:
-        model: an `nnx.Module`, a pair (Linen module, variables), a bound Linen module, one function, or a list or dict of
-            functions that are applied one after the other.
+        model: an `nnx.Module`, a pair (Linen module, variables), a bound Linen module, one function, or a list or dict
+            of functions that are applied one after the other.
         call_kwargs: static keyword arguments of a Flax model's call, such as {"train": False}.
 
     Returns:

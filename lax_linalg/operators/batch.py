@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Batch:
     """Operators make(x[0], *args), make(x[1], *args), … of one shape; every verb maps over them.
 
-    ``la.svdvals(batch)`` is [B, k], ``la.materialize(batch)`` [B, m, n], and so on: the verb is vectorised by `jax.vmap`,
-    so the parameters in `args` are shared by all members instead of being copied.
+    ``la.svdvals(batch)`` is [B, k], ``la.materialize(batch)`` [B, m, n], and so on: the verb is vectorised by
+    `jax.vmap`, so the parameters in `args` are shared by all members instead of being copied.
 
     Attributes:
         make: hashable function (x_b, *args) -> LinearOperator.

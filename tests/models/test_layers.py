@@ -24,10 +24,10 @@ def test_dense_operator_is_the_linear_part(key):
     np.testing.assert_allclose(layer.operator((7,)) @ x, linear_part(layer, x), atol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
-    height=st.integers(3, 7),
-    width=st.integers(3, 7),
+    height=st.integers(3, 5),
+    width=st.integers(3, 5),
     kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     dilation=st.integers(1, 2),
@@ -51,10 +51,10 @@ def test_conv_operator_is_the_linear_part(height, width, kernel, strides, dilati
     if padding not in ("zero", "circular") and (spans[0] > height + 1 or spans[1] > width + 2):
         return
     x = jax.random.normal(jax.random.key(seed), (2, height, width, 2 * groups))
-    y = linear_part(layer, x)
+    y = jax.jit(linear_part)(layer, x)
     A = layer.operator(x.shape[1:])
     assert A.shape == (y[0].size, x[0].size)
-    np.testing.assert_allclose(A @ x.reshape(2, -1).T, y.reshape(2, -1).T, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(lambda A, X: A @ X)(A, x.reshape(2, -1).T), y.reshape(2, -1).T, atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", ["zero", "circular"])
@@ -118,7 +118,11 @@ def test_rezero_starts_as_the_identity(key):
         (lambda r: models.Dense(3, 2.5, rngs=r), DimensionMismatch, "out_features .* got 2.5"),
         (lambda r: models.Conv(2, 2, 0, rngs=r), DimensionMismatch, "kernel_size .* got 0"),
         (lambda r: models.Conv(2, 2, strides=(1, 2, 3), rngs=r), DimensionMismatch, "strides takes 2 integers"),
-        (lambda r: models.Conv(3, 2, groups=2, rngs=r), DimensionMismatch, "2 groups must divide the channels, got 3→2"),
+        (
+            lambda r: models.Conv(3, 2, groups=2, rngs=r),
+            DimensionMismatch,
+            "2 groups must divide the channels, got 3→2",
+        ),
         (lambda r: models.Conv(2, 2, padding="circulr", rngs=r), UnknownNameError, "did you mean 'circular'"),
         (lambda r: models.Conv(2, 2, padding=3, rngs=r), DimensionMismatch, "padding is"),
         (lambda r: models.Conv(2, 2, kernel_init="orthogonl", rngs=r), UnknownNameError, "did you mean 'orthogonal'"),

@@ -1,0 +1,191 @@
+"""`la.jacobian` against dense `jax.jacfwd`, in both directions, in chunks, under transformations and over devices."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from jax.test_util import check_grads
+
+import lax_linalg as la
+from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, NonFiniteError, UnknownNameError
+from lax_linalg.jacobian.materialize import chunk_size, dense_jacobian
+
+TOP = pathlib.Path(__file__).parents[2]
+
+
+def wide(x):
+    """R^{2×3} → R^4."""
+    return jnp.tanh(x.reshape(-1) @ jnp.cos(jnp.arange(24.0)).reshape(6, 4).astype(x.dtype))
+
+
+def tall(x):
+    """R^{2×3} → R^{3×3}, nonlinear."""
+    return jnp.sin(x.T @ x) + x.T @ jnp.ones((2, 3), x.dtype)
+
+
+def reference(f, x):
+    J = jax.jacfwd(f, holomorphic=jnp.iscomplexobj(x))(x)
+    return np.asarray(J).reshape(-1, x.size)
+
+
+@pytest.mark.parametrize("f", [wide, tall])
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
+@pytest.mark.parametrize("memory_budget", [1, 300, 2**20])
+def test_materialize_is_jacfwd(f, mode, memory_budget, key):
+    x = jax.random.normal(key, (2, 3))
+    J = la.jacobian(f, x, mode=mode, memory_budget=memory_budget)
+    np.testing.assert_allclose(la.materialize(J), reference(f, x), atol=1e-6)
+    np.testing.assert_allclose(la.materialize(J.T), reference(f, x).T, atol=1e-6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(m=st.integers(1, 5), n=st.integers(1, 5), chunk=st.integers(1, 6), seed=st.integers(0, 99))
+def test_every_chunk_size_gives_every_entry(m, n, chunk, seed):
+    A = jax.random.normal(jax.random.key(seed), (m, n))
+    f = jax.tree_util.Partial(jnp.matmul, A)
+    budget = chunk * 3 * 4 * max(m, n)
+    for mode in ("forward", "reverse"):
+        np.testing.assert_array_equal(la.materialize(la.jacobian(f, jnp.ones(n), mode=mode, memory_budget=budget)), A)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "complex64"])
+def test_products_agree_with_the_matrix(dtype, key, x64):
+    x = jax.random.normal(key, (2, 3)).astype(dtype)
+    J = la.jacobian(tall, x)
+    assert J.dtype == J.T.dtype == dtype
+    A = reference(tall, x).astype(np.complex128 if dtype == "complex64" else np.float64)
+    tolerance = {"bfloat16": 0.1, "float64": 1e-12}.get(dtype, 1e-4)
+    for operator, matrix in ((J, A), (J.T, A.T), (J.H, A.conj().T), (J.H.T, A.conj()), (J.T.T, A)):
+        X = np.random.default_rng(0).standard_normal((matrix.shape[1], 2))
+        np.testing.assert_allclose(
+            np.asarray(operator @ jnp.asarray(X, dtype), matrix.dtype), matrix @ X, atol=tolerance
+        )
+        np.testing.assert_allclose(np.asarray(la.materialize(operator), matrix.dtype), matrix, atol=tolerance)
+    Z = X[:, 0] + 1j * X[:, 1]
+    np.testing.assert_allclose(np.asarray(J @ jnp.asarray(Z)), A @ Z, atol=tolerance)
+
+
+def test_adjoint_identity(key):
+    J = la.jacobian(tall, jax.random.normal(key, (2, 3)))
+    u, v = jax.random.normal(key, (9,)), jax.random.normal(key, (6,))
+    assert float(u @ (J @ v)) == pytest.approx(float((J.T @ u) @ v), rel=1e-5)
+
+
+def test_verbs_and_algebra(key):
+    x = jax.random.normal(key, (3, 3))
+    J = la.jacobian(jnp.tanh, x)
+    np.testing.assert_allclose(la.svdvals(J), np.sort(np.asarray(1 - jnp.tanh(x) ** 2).ravel())[::-1], atol=1e-6)
+    np.testing.assert_allclose(la.materialize(la.I + J), np.eye(9) + reference(jnp.tanh, x), atol=1e-6)
+    chain = la.jacobian(jnp.sin, jnp.tanh(x)) @ J
+    np.testing.assert_allclose(la.materialize(chain), reference(lambda x: jnp.sin(jnp.tanh(x)), x), atol=1e-6)
+
+
+def test_jit_vmap_and_gradients(key):
+    x = jax.random.normal(key, (2, 2, 3))
+    spectra = jax.jit(jax.vmap(lambda x: la.svdvals(la.jacobian(tall, x, memory_budget=200))))(x)
+    expected = [np.linalg.svd(reference(tall, x[b]), compute_uv=False) for b in range(2)]
+    np.testing.assert_allclose(spectra, expected, atol=1e-5)
+    J = la.jacobian(tall, x[0])
+    np.testing.assert_allclose(jax.jit(lambda J, v: J @ v)(J, jnp.ones(6)), reference(tall, x[0]).sum(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_the_matrix_is_differentiable(mode, key, x64):
+    x = jax.random.normal(key, (2, 3), "float64")
+    check_grads(lambda x: la.norm(la.jacobian(tall, x, mode=mode, memory_budget=200)), (x,), 1, modes=["fwd", "rev"])
+
+
+def test_arrays_in_callables_are_data(key):
+    traces = []
+
+    def f(w, x):
+        traces.append(1)
+        return jnp.tanh(w @ x)
+
+    def spectrum(w):
+        return la.svdvals(la.jacobian(jax.tree_util.Partial(f, w), jnp.zeros(3)))
+
+    np.testing.assert_allclose(spectrum(jnp.eye(3)), np.ones(3), atol=1e-6)
+    before = dense_jacobian._cache_size()
+    np.testing.assert_allclose(spectrum(2 * jnp.eye(3)), 2 * np.ones(3), atol=1e-6)
+    assert dense_jacobian._cache_size() == before
+
+
+def test_prints_like_an_operator():
+    J = la.jacobian(jnp.tanh, jnp.zeros((8, 8, 8)))
+    assert repr(J) == "512×512 Jacobian{float32} of tanh at (8, 8, 8)"
+    assert repr(J.T) == "512×512 Jacobian{float32} transposed, of tanh at (8, 8, 8)"
+
+
+def test_chunks_keep_the_programs_memory_at_output_plus_budget():
+    n, budget = 1024, 2**20
+
+    def deep(x):
+        for _ in range(20):
+            x = jnp.tanh(x) * 1.01
+        return x
+
+    def temporary(budget):
+        compiled = dense_jacobian.lower(deep, jnp.zeros(n), (), memory_budget=budget).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    output = 4 * n * n
+    assert temporary(budget) < output + 2 * budget + 50 * 4 * n
+    assert chunk_size(deep, jnp.zeros(n), (), budget) == budget // (3 * 4 * n)
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: la.jacobian(jnp.sin, jnp.arange(3)), LinearAlgebraError, r"x is int32; convert it, x.astype"),
+        (lambda: la.jacobian(jnp.argsort, jnp.ones(3)), LinearAlgebraError, "the output of argsort is int32"),
+        (lambda: la.jacobian(lambda x: (x, x), jnp.ones(3)), LinearAlgebraError, "returns a tuple; select one output"),
+        (lambda: la.jacobian(jnp.fft.rfft, jnp.ones(4)), LinearAlgebraError, "float32 to complex64"),
+        (lambda: la.jacobian(3, jnp.ones(4)), LinearAlgebraError, "needs a function, got a int"),
+        (lambda: la.jacobian(jnp.sin, jnp.ones(4), mode="fwd"), UnknownNameError, "did you mean 'forward'"),
+        (lambda: la.jacobian(jnp.sin, jnp.ones(4), memory_budget=0), DimensionMismatch, "positive number of bytes"),
+        (lambda: la.svdvals(la.jacobian(jnp.sin, jnp.array([jnp.nan]))), NonFiniteError, "Jacobian"),
+    ],
+)
+def test_bad_input_is_refused_with_the_remedy(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
+
+
+def test_matrices_above_the_limit_are_refused_with_the_remedy():
+    J = la.jacobian(jnp.sin, jnp.ones(200))
+    with la.dense_limit(1000), pytest.raises(DenseLimitError, match=r"200×200 float32 .* la\.dense_limit.*A @ x"):
+        la.materialize(J)
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+import lax_linalg as la
+mesh = jax.make_mesh((4, 2), ("data", "model"))
+def f(x):
+    return jnp.tanh(x @ x.T)[:, :5]
+x = jax.random.normal(jax.random.key(0), (6, 3))
+expected = np.asarray(jax.jacfwd(f)(x)).reshape(30, 18)
+for mode in ("forward", "reverse"):
+    got = la.materialize(la.jacobian(f, x, mode=mode, mesh=mesh, memory_budget=500))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+big = la.materialize(la.jacobian(jnp.tanh, jnp.ones(64), mesh=mesh))
+assert big.sharding.shard_shape(big.shape) == (64, 8), big.sharding
+print("ok", len(jax.devices()))
+"""
+
+
+def test_columns_are_shared_over_eight_devices():
+    flags = {"PYTHONPATH": str(TOP), "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    out = subprocess.run(
+        [sys.executable, "-c", SHARDED], capture_output=True, text=True, env={**os.environ, **flags}, check=False
+    )
+    assert out.stdout.strip() == "ok 8", out.stderr
