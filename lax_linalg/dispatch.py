@@ -119,6 +119,11 @@ class Verb(Generic[P, R]):
         """The rule that serves operators of these types."""
         return self._resolve(types)
 
+    def fallback(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The rule for operators without structure, for the instances of a structure that its own rule does not fit."""
+        self._generic()
+        return self.rules[0].function(*args, **kwargs)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         from lax_linalg.operators.base import as_operator
         from lax_linalg.operators.batch import Batch

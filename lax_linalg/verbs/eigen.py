@@ -37,6 +37,18 @@ def sorted_eigenvalues(w: jax.Array) -> jax.Array:
     return jnp.sort(w)
 
 
+def sorted_eigen(w: jax.Array, v: jax.Array) -> Eigen:
+    """Eigenpairs in the order of `sorted_eigenvalues`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(sorted_eigen(jnp.array([2.0, 1.0]), jnp.eye(2)).values)
+        [1. 2.]
+    """
+    order = jnp.lexsort((w.imag, w.real))
+    return Eigen(w[order], v[:, order])
+
+
 @verb(algorithm="LAPACK's Hessenberg QR on the materialised matrix.", cost="O(n³)", square=True)
 def eigvals(A: LinearOperator) -> jax.Array:
     """Eigenvalues.
@@ -84,9 +96,7 @@ def eigen(A: LinearOperator) -> Eigen:
         >>> bool(jnp.allclose(A @ V, V * w, atol=1e-5))
         True
     """
-    w, v = platform.eig(dense(A))
-    order = jnp.lexsort((w.imag, w.real))
-    return Eigen(w[order], v[:, order])
+    return sorted_eigen(*platform.eig(dense(A)))
 
 
 @verb(algorithm="Largest modulus of an eigenvalue.", cost="cost of eigvals", square=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator as op
 from collections.abc import Callable
 from typing import Any
@@ -75,7 +76,7 @@ def log(A: LinearOperator) -> LinearOperator:
 
     Source: Higham, Functions of Matrices (2008), algorithm 11.9; Al-Mohy & Higham, SIAM J. Sci. Comput. (2012).
     """
-    return _principal("log", A, _log_of_triangular, jax.scipy.linalg.expm, _log_derivative)
+    return _principal("log", A)
 
 
 @verb(algorithm="Björck–Hammarling recurrence on the complex Schur form.", cost="O(n³)", square=True)
@@ -102,7 +103,7 @@ def sqrt(A: LinearOperator) -> LinearOperator:
 
     Source: Björck & Hammarling, A Schur method for the square root of a matrix, Linear Algebra Appl. (1983).
     """
-    return _principal("sqrt", A, _sqrt_of_triangular, lambda X: X @ X, _sqrt_derivative)
+    return _principal("sqrt", A)
 
 
 @verb(
@@ -164,36 +165,62 @@ def integer_power(A: LinearOperator, p: int) -> LinearOperator:
     return multiply(square, A) if p % 2 else square
 
 
-def _principal(
-    name: str,
-    A: LinearOperator,
-    of_triangular: Callable[[jax.Array], jax.Array],
-    inverse: Callable[[jax.Array], jax.Array],
-    derivative: Callable[[jax.Array, jax.Array, bool], jax.Array],
-) -> LinearOperator:
-    """The root X of inverse(X) = A, by Schur; differentiated implicitly, to any order and in both modes."""
+def _principal(name: str, A: LinearOperator) -> LinearOperator:
     from lax_linalg.operators.dense import Dense
 
     a = dense(A)
-    real = not jnp.iscomplexobj(a)
-    a = a.astype(jnp.result_type(a.dtype, jnp.complex64))
     if a.size == 0:
-        return Dense(a)
-
-    def solve(_: Any, x: jax.Array) -> jax.Array:
-        T, Z = _schur_off_the_cut(a, real)
-        return Z @ of_triangular(T) @ Z.conj().T
-
-    def tangent_solve(linear: Any, y: jax.Array) -> jax.Array:
-        # the transpose of E ↦ L(A, E) is E ↦ L(Aᵀ, E)
-        return jax.lax.custom_linear_solve(
-            linear, y, solve=lambda _, b: derivative(a, b, real), transpose_solve=lambda _, b: derivative(a.T, b, real)
-        )
-
-    X = jax.lax.custom_root(lambda X: inverse(X) - a, a, solve, tangent_solve)
+        return Dense(a.astype(jnp.result_type(a.dtype, jnp.complex64)))
+    X = _principal_root(a, name)
     if not isinstance(X, Tracer) and not bool(jnp.isfinite(X).all()):
         raise SingularError(f"{name}: the matrix is singular and has no {name}; add a small multiple of I")
     return Dense(X)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _principal_root(a: jax.Array, name: str) -> jax.Array:
+    """The principal X with inverse(X) = A by the Schur form, where `name` is "log" or "sqrt"."""
+    inverse, of_triangular, derivative = _PRINCIPAL[name]
+    real = not jnp.iscomplexobj(a)
+    a = a.astype(jnp.result_type(a.dtype, jnp.complex64))
+
+    def compute() -> jax.Array:
+        T, Z = _schur_off_the_cut(a, real)
+        return Z @ of_triangular(T) @ Z.conj().T
+
+    return implicit_root(a, inverse, compute, lambda E: derivative(a, E, real), lambda E: derivative(a.T, E, real))
+
+
+def implicit_root(
+    a: jax.Array,
+    inverse: Callable[[jax.Array], jax.Array],
+    compute: Callable[[], jax.Array],
+    derivative: Callable[[jax.Array], jax.Array],
+    transposed: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """The solution X = compute() of inverse(X) = A, differentiated implicitly: to any order and in both modes.
+
+    Args:
+        a: the matrix A [n, n].
+        inverse: a function of X that JAX can differentiate, with inverse(X) = A.
+        compute: finds X.
+        derivative: the Fréchet derivative E ↦ L(A, E) of A ↦ X.
+        transposed: its transpose, E ↦ L(Aᵀ, E) for a matrix function.
+
+    Example:
+        >>> import jax
+        >>> x = jax.numpy.array([[4.0]])
+        >>> root = lambda a: implicit_root(a, jax.numpy.square, lambda: jax.numpy.sqrt(a), *(lambda e: e / 4,) * 2)
+        >>> print(jax.jvp(root, (x,), (x,))[1])
+        [[1.]]
+    """
+
+    def tangent_solve(linear: Any, y: jax.Array) -> jax.Array:
+        return jax.lax.custom_linear_solve(
+            linear, y, solve=lambda _, b: derivative(b), transpose_solve=lambda _, b: transposed(b)
+        )
+
+    return jax.lax.custom_root(lambda X: inverse(X) - a, a, lambda *_: compute(), tangent_solve)
 
 
 def _schur_off_the_cut(a: jax.Array, real: bool) -> tuple[jax.Array, jax.Array]:
@@ -275,3 +302,9 @@ def _log_derivative(a: jax.Array, E: jax.Array, real: bool) -> jax.Array:
     n = T.shape[0]
     block = jnp.block([[T, C / unit], [jnp.zeros_like(T), T]])
     return Z @ (unit * _log_of_triangular(block)[:n, n:]) @ Z.conj().T
+
+
+_PRINCIPAL = {
+    "log": (jax.scipy.linalg.expm, _log_of_triangular, _log_derivative),
+    "sqrt": (lambda X: X @ X, _sqrt_of_triangular, _sqrt_derivative),
+}

@@ -1,0 +1,45 @@
+"""Factorisations of a composite put together from those of its parts."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lax_linalg.verbs.svd import SVD
+
+
+def padded(s: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Singular values s [r] in descending order, followed by the zeros that a matrix of this shape has beside them.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(padded(jnp.array([1.0, 2.0]), (3, 4)))
+        [2. 1. 0.]
+    """
+    s = -jnp.sort(-s)
+    return jnp.concatenate([s, jnp.zeros((min(shape) - s.shape[0],), s.dtype)])
+
+
+def paired_svd(U: jax.Array, s: jax.Array, Vt: jax.Array, left: np.ndarray, right: np.ndarray, full: bool) -> SVD:
+    """The SVD of Σ_i s_i u_l(i) v_r(i)ᴴ from unitary U [m, m], Vt [n, n] in any order: sorted, zeros at the end.
+
+    Args:
+        U, Vt: complete orthonormal bases of the two sides.
+        s: the values that have a pair of vectors, [r].
+        left, right: which column of U and which row of Vt belong to them, [r] each.
+        full: keep the square U and Vt.
+
+    Example:
+        >>> import jax.numpy as jnp, numpy as np
+        >>> F = paired_svd(jnp.eye(2), jnp.array([3.0]), jnp.eye(1), np.array([1]), np.array([0]), False)
+        >>> print(F.U.T)
+        [[0. 1.]]
+    """
+    m, n = U.shape[0], Vt.shape[0]
+    order = jnp.argsort(-s)
+    U = U[:, jnp.concatenate([jnp.asarray(left)[order], jnp.asarray(np.setdiff1d(np.arange(m), left))])]
+    Vt = Vt[jnp.concatenate([jnp.asarray(right)[order], jnp.asarray(np.setdiff1d(np.arange(n), right))])]
+    k = min(m, n)
+    S = padded(s, (m, n))
+    return SVD(U, S, Vt) if full else SVD(U[:, :k], S, Vt[:k])
