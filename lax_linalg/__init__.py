@@ -26,6 +26,7 @@ from lax_linalg.jacobian.layers import LayerJacobians as LayerJacobians, layer_j
 from lax_linalg.jacobian.operator import Jacobian as Jacobian, jacobian as jacobian
 from lax_linalg.operators.base import LinearOperator as LinearOperator, as_operator as as_operator
 from lax_linalg.operators.batch import Batch as Batch
+from lax_linalg.operators.block_diagonal import BlockDiagonal as BlockDiagonal
 from lax_linalg.operators.circulant import Circulant as Circulant
 from lax_linalg.operators.convolution import Convolution as Convolution
 from lax_linalg.operators.dense import Dense as Dense
