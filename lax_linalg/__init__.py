@@ -32,8 +32,10 @@ from lax_linalg.operators.convolution import Convolution as Convolution
 from lax_linalg.operators.dense import Dense as Dense
 from lax_linalg.operators.diagonal import Diagonal as Diagonal
 from lax_linalg.operators.hankel import Hankel as Hankel
+from lax_linalg.operators.householder import Householder as Householder, HouseholderProduct as HouseholderProduct
 from lax_linalg.operators.kronecker import Kronecker as Kronecker
 from lax_linalg.operators.lazy import Product as Product, Scaled as Scaled, Sum as Sum, Transpose as Transpose
+from lax_linalg.operators.permutation import Permutation as Permutation
 from lax_linalg.operators.toeplitz import Toeplitz as Toeplitz, levinson as levinson
 from lax_linalg.operators.toeplitz_solvers import Levinson as Levinson
 from lax_linalg.operators.triangular_toeplitz import TriangularToeplitz as TriangularToeplitz
