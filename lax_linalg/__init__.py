@@ -24,22 +24,29 @@ from lax_linalg.errors import (
 )
 from lax_linalg.jacobian.layers import LayerJacobians as LayerJacobians, layer_jacobians as layer_jacobians
 from lax_linalg.jacobian.operator import Jacobian as Jacobian, jacobian as jacobian
+from lax_linalg.operators import algebra as _algebra  # noqa: F401  # registers the rules between structures
 from lax_linalg.operators.base import LinearOperator as LinearOperator, as_operator as as_operator
 from lax_linalg.operators.batch import Batch as Batch
 from lax_linalg.operators.block_diagonal import BlockDiagonal as BlockDiagonal
+from lax_linalg.operators.bidiagonal import Bidiagonal as Bidiagonal
 from lax_linalg.operators.circulant import Circulant as Circulant
 from lax_linalg.operators.convolution import Convolution as Convolution
 from lax_linalg.operators.dense import Dense as Dense
 from lax_linalg.operators.diagonal import Diagonal as Diagonal
+from lax_linalg.operators.diagonal_plus_low_rank import DiagonalPlusLowRank as DiagonalPlusLowRank
 from lax_linalg.operators.hankel import Hankel as Hankel
 from lax_linalg.operators.householder import Householder as Householder, HouseholderProduct as HouseholderProduct
+from lax_linalg.operators.jordan import JordanBlock as JordanBlock
 from lax_linalg.operators.kronecker import Kronecker as Kronecker
 from lax_linalg.operators.lazy import Product as Product, Scaled as Scaled, Sum as Sum, Transpose as Transpose
+from lax_linalg.operators.low_rank import LowRank as LowRank
 from lax_linalg.operators.permutation import Permutation as Permutation
+from lax_linalg.operators.symtridiagonal import SymTridiagonal as SymTridiagonal
 from lax_linalg.operators.toeplitz import Toeplitz as Toeplitz, levinson as levinson
 from lax_linalg.operators.toeplitz_solvers import Levinson as Levinson
 from lax_linalg.operators.triangular_toeplitz import TriangularToeplitz as TriangularToeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal as Tridiagonal
+from lax_linalg.operators.tridiagonal_toeplitz import TridiagonalToeplitz as TridiagonalToeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling as UniformScaling
 from lax_linalg.probe import SpectrumProbe as SpectrumProbe, SpectrumRecord as SpectrumRecord
 from lax_linalg.spectra.lyapunov import Lyapunov as Lyapunov, lyapunov_exponents as lyapunov_exponents

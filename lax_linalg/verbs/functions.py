@@ -20,8 +20,6 @@ from lax_linalg.verbs.basic import dense
 from lax_linalg.verbs.schur import schur_form
 from lax_linalg.verbs.solve import inv
 
-MAX_SQUARINGS = 128  # 2¹²⁸ is beyond the largest float32, so that no finite norm is refused
-
 
 @verb(algorithm="Scaling and squaring with Padé approximants, on the materialised matrix.", cost="O(n³)", square=True)
 def exp(A: LinearOperator) -> LinearOperator:
@@ -31,7 +29,7 @@ def exp(A: LinearOperator) -> LinearOperator:
         A: square operator or array [n, n].
 
     Returns:
-        The operator eᴬ, differentiable everywhere.
+        The operator eᴬ, differentiable everywhere; NaN where ‖A‖₁ is far above 1/ε and no digit would be right.
 
     Raises:
         DimensionMismatch: unless A is square.
@@ -48,7 +46,38 @@ def exp(A: LinearOperator) -> LinearOperator:
     from lax_linalg.operators.dense import Dense
 
     a = dense(A)
-    return Dense(jax.scipy.linalg.expm(a, max_squarings=MAX_SQUARINGS) if a.size else a)
+    return Dense(matrix_exponential(a) if a.size else a)
+
+
+# ‖A‖₁ up to which the highest Padé approximant that `jax.scipy.linalg.expm` has is accurate (Higham 2005, table 2.3)
+_EXP_RADIUS = {"float32": 3.925724783138660, "float64": 5.371920351148152}
+
+
+@jax.jit
+def matrix_exponential(a: jax.Array) -> jax.Array:
+    """eᴬ of an array [n, n], n ≥ 1; NaN where ‖A‖₁ ε is far above 1 and no digit would be right.
+
+    `jax.scipy.linalg.expm` scales by the next lower power of two, to a norm of up to twice the radius of its
+    approximant, which can cost several digits of double precision; here the matrix comes scaled, and the squarings
+    follow.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(matrix_exponential(jnp.zeros((2, 2))))
+        [[1. 0.]
+         [0. 1.]]
+    """
+    real = jnp.finfo(a.dtype)
+    norm = jax.lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(a), axis=0)))
+    squarings = jnp.maximum(0, jnp.ceil(jnp.log2(norm / _EXP_RADIUS[real.dtype.name])))
+    limit = real.nmant + 3
+    E = jax.scipy.linalg.expm(a * jnp.exp2(-squarings).astype(real.dtype))
+
+    def step(X: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
+        return jax.lax.cond(i < squarings, lambda Y: Y @ Y, lambda Y: Y, X), None
+
+    E, _ = jax.lax.scan(step, E, jnp.arange(limit))
+    return jnp.where(squarings <= limit, E, jnp.nan)
 
 
 @verb(algorithm="Inverse scaling and squaring on the complex Schur form.", cost="O(n³)", square=True)
@@ -305,6 +334,6 @@ def _log_derivative(a: jax.Array, E: jax.Array, real: bool) -> jax.Array:
 
 
 _PRINCIPAL = {
-    "log": (jax.scipy.linalg.expm, _log_of_triangular, _log_derivative),
+    "log": (matrix_exponential, _log_of_triangular, _log_derivative),
     "sqrt": (lambda X: X @ X, _sqrt_of_triangular, _sqrt_derivative),
 }

@@ -1,0 +1,405 @@
+"""`DiagonalPlusLowRank` D + U Vᴴ: Woodbury's formula and the determinant lemma, safeguarded where D is small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from lax_linalg import platform
+from lax_linalg.errors import DimensionMismatch, SingularError
+from lax_linalg.operators.assemble import padded
+from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.diagonal import Diagonal
+from lax_linalg.operators.low_rank import LowRank
+from lax_linalg.operators.uniform_scaling import UniformScaling, _shift as shift
+from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
+from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
+from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
+from lax_linalg.verbs.functions import exp, matrix_exponential
+from lax_linalg.verbs.solve import by_columns, inv, require_nonzero, solve
+from lax_linalg.verbs.svd import svdvals
+
+REFINEMENTS = 2  # Woodbury's formula alone is not backward stable where D is ill-conditioned
+
+
+@operator(data=("base", "U", "V"))
+class DiagonalPlusLowRank(LinearOperator):
+    """The square matrix D + U Vᴴ, which `Diagonal + LowRank` and `λI + LowRank` make.
+
+    Args:
+        base: D, a `Diagonal` or a `UniformScaling` of size n; the latter has closed spectra too.
+        U: left factor, [n, k].
+        V: right factor, [n, k].
+
+    Raises:
+        DimensionMismatch: unless the shapes fit.
+
+    Cost: O(nk) memory and per product with a vector.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> A = la.Diagonal([1.0, 2.0, 3.0]) + la.LowRank(jnp.ones((3, 1)), jnp.ones((3, 1)))
+        >>> A
+        3×3 DiagonalPlusLowRank{float32} Diagonal + rank 1
+        >>> round(float(la.det(A)), 4)  # 6 (1 + 1 + 1/2 + 1/3)
+        17.0
+
+    Source: Golub & Van Loan, Matrix Computations (4th ed.), 2.1.4.
+    """
+
+    base: Diagonal | UniformScaling
+    U: jax.Array
+    V: jax.Array
+
+    def _validate(self) -> None:
+        low = LowRank(self.U, self.V)
+        if not isinstance(self.base, (Diagonal, UniformScaling)):
+            raise DimensionMismatch(f"base is a Diagonal or a UniformScaling, got a {type(self.base).__name__}")
+        same_shape(self.base, low)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n = self.U.shape[-2]
+        return n, n
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return jnp.result_type(self.base.dtype, self.U.dtype, self.V.dtype)
+
+    def _matmat(self, X: jax.Array) -> jax.Array:
+        return self.base._matmat(X) + self.low_rank._matmat(X)
+
+    def _describe(self) -> str:
+        return f"{type(self.base).__name__} + rank {self.U.shape[-1]}"
+
+    @property
+    def low_rank(self) -> LowRank:
+        """The second term, U Vᴴ."""
+        return LowRank(self.U, self.V)
+
+
+def _sum(base: LinearOperator, low: LowRank) -> DiagonalPlusLowRank:
+    same_shape(base, low)
+    return DiagonalPlusLowRank(base, low.U, low.V)  # type: ignore[arg-type]
+
+
+def _numbers(A: DiagonalPlusLowRank) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Diagonal [n] or number λ, U and V, in the one dtype that they are computed in."""
+    dtype = compute_dtype(A.dtype)
+    d = A.base.value if isinstance(A.base, UniformScaling) else A.base.diagonal
+    return d.astype(dtype), A.U.astype(dtype), A.V.astype(dtype)
+
+
+def _thin(A: DiagonalPlusLowRank) -> bool:
+    """Whether even the safeguarded form, of rank 2k, is narrower than the matrix."""
+    return 2 * A.U.shape[1] < A.shape[0]
+
+
+# --- algebra ---
+
+
+@materialize.rule(DiagonalPlusLowRank, cost="O(n²k)")
+def _(A: DiagonalPlusLowRank) -> jax.Array:
+    """Sum of the materialised terms."""
+    require_dense(A.shape, A.dtype)
+    return (materialize(A.base) + materialize(A.low_rank)).astype(A.dtype)
+
+
+@diag.rule(DiagonalPlusLowRank, cost="O(nk)")
+def _(A: DiagonalPlusLowRank) -> jax.Array:
+    """Sum of the diagonals."""
+    return diag(A.base) + diag(A.low_rank)
+
+
+@transpose.rule(DiagonalPlusLowRank, cost="O(nk)")
+def _(A: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
+    """Term by term."""
+    return _sum(A.base, transpose(A.low_rank))  # type: ignore[arg-type]
+
+
+@scale.rule(DiagonalPlusLowRank, cost="O(nk)")
+def _(A: DiagonalPlusLowRank, alpha) -> DiagonalPlusLowRank:
+    """Term by term."""
+    return _sum(scale(A.base, alpha), scale(A.low_rank, alpha))  # type: ignore[arg-type]
+
+
+@add.rule(Diagonal, LowRank, cost="O(1)")
+def _(A: Diagonal, B: LowRank) -> DiagonalPlusLowRank:
+    """Kept as a structure of its own."""
+    return _sum(A, B)
+
+
+@add.rule(LowRank, Diagonal, cost="O(1)")
+def _(A: LowRank, B: Diagonal) -> DiagonalPlusLowRank:
+    """Kept as a structure of its own."""
+    return _sum(B, A)
+
+
+@add.rule(LowRank, UniformScaling, cost="O(1)", precedence=1)
+def _(A: LowRank, B: UniformScaling) -> DiagonalPlusLowRank:
+    """Kept as a structure of its own."""
+    return _sum(shift(A, B), A)
+
+
+@add.rule(DiagonalPlusLowRank, UniformScaling, cost="O(n)", precedence=1)
+def _(A: DiagonalPlusLowRank, B: UniformScaling) -> DiagonalPlusLowRank:
+    """Shifted diagonal."""
+    return _sum(add(A.base, shift(A, B)), A.low_rank)
+
+
+@add.rule(DiagonalPlusLowRank, Diagonal, cost="O(n)")
+def _(A: DiagonalPlusLowRank, B: Diagonal) -> DiagonalPlusLowRank:
+    """Sum of the diagonals."""
+    return _sum(_diagonal_sum(A.base, B), A.low_rank)
+
+
+@add.rule(Diagonal, DiagonalPlusLowRank, cost="O(n)")
+def _(A: Diagonal, B: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
+    """Sum of the diagonals."""
+    return _sum(_diagonal_sum(A, B.base), B.low_rank)
+
+
+@add.rule(DiagonalPlusLowRank, LowRank, cost="O(nk)")
+def _(A: DiagonalPlusLowRank, B: LowRank) -> DiagonalPlusLowRank:
+    """Sum of the low-rank terms."""
+    return _sum(A.base, add(A.low_rank, B))  # type: ignore[arg-type]
+
+
+@add.rule(LowRank, DiagonalPlusLowRank, cost="O(nk)")
+def _(A: LowRank, B: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
+    """Sum of the low-rank terms."""
+    return _sum(B.base, add(A, B.low_rank))  # type: ignore[arg-type]
+
+
+@add.rule(DiagonalPlusLowRank, DiagonalPlusLowRank, cost="O(nk)")
+def _(A: DiagonalPlusLowRank, B: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
+    """Term by term."""
+    return _sum(_diagonal_sum(A.base, B.base), add(A.low_rank, B.low_rank))  # type: ignore[arg-type]
+
+
+def _diagonal_sum(A: LinearOperator, B: LinearOperator) -> LinearOperator:
+    same_shape(A, B)
+    return add(A, B)
+
+
+@multiply.rule(Diagonal, DiagonalPlusLowRank, cost="O(nk)")
+def _(A: Diagonal, B: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
+    """Scaled rows, term by term."""
+    inner(A, B)
+    return _sum(multiply(A, B.base), multiply(A, B.low_rank))  # type: ignore[arg-type]
+
+
+@multiply.rule(DiagonalPlusLowRank, Diagonal, cost="O(nk)")
+def _(A: DiagonalPlusLowRank, B: Diagonal) -> DiagonalPlusLowRank:
+    """Scaled columns, term by term."""
+    inner(A, B)
+    return _sum(multiply(A.base, B), multiply(A.low_rank, B))  # type: ignore[arg-type]
+
+
+@multiply.rule(DiagonalPlusLowRank, DiagonalPlusLowRank, cost="O(nk²)")
+def _(A: DiagonalPlusLowRank, B: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
+    """D₁D₂ + D₁ L₂ + L₁ (D₂ + L₂): the ranks add up."""
+    inner(A, B)
+    low = add(multiply(A.base, B.low_rank), multiply(A.low_rank, B))
+    return _sum(multiply(A.base, B.base), low)  # type: ignore[arg-type]
+
+
+# --- systems and determinants ---
+
+
+def _safeguarded(d: jax.Array, U: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """D' + U' V'ᴴ of the same value and rank 2k, in which the k smallest entries of D have moved to the second term.
+
+    Where D + U Vᴴ is regular at most k entries of D vanish, so that D' is regular too. A number d = λ stays as it is.
+    """
+    if d.ndim == 0:
+        return d, U, V
+    n, k = U.shape
+    modulus = jnp.abs(d)
+    largest = jnp.max(modulus)
+    unit = jax.lax.stop_gradient(jnp.where(largest > 0, largest, jnp.max(jnp.abs(U)) * jnp.max(jnp.abs(V))))
+    _, small = jax.lax.top_k(-modulus, k)
+    moved = d[small]
+    phase = jax.lax.stop_gradient(jnp.where(moved == 0, 1, moved / jnp.where(moved == 0, 1, jnp.abs(moved))))
+    columns = jnp.zeros((n, k), d.dtype).at[small, jnp.arange(k)].set(1)
+    U = jnp.concatenate([U, columns * (moved - unit * phase)], axis=1)
+    return d.at[small].set(unit * phase), U, jnp.concatenate([V, columns], axis=1)
+
+
+def _capacitance(d: jax.Array, U: jax.Array, V: jax.Array) -> jax.Array:
+    """C = I + Vᴴ D⁻¹ U, with det(D + U Vᴴ) = det D · det C."""
+    return jnp.eye(U.shape[1], dtype=U.dtype) + V.conj().T @ (U / _column(d))
+
+
+def _column(d: jax.Array) -> jax.Array:
+    return d[:, None] if d.ndim else d
+
+
+def _product(d: jax.Array, U: jax.Array, V: jax.Array, X: jax.Array) -> jax.Array:
+    return _column(d) * X + U @ (V.conj().T @ X)
+
+
+def _woodbury(d: jax.Array, U: jax.Array, V: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """b ↦ D⁻¹ b − D⁻¹ U C⁻¹ Vᴴ D⁻¹ b, with residual corrections."""
+    e, P, Q = _safeguarded(d, U, V)
+    factors = jax.scipy.linalg.lu_factor(_capacitance(e, P, Q))
+
+    def once(b: jax.Array) -> jax.Array:
+        y = b / _column(e)
+        return y - P @ jax.scipy.linalg.lu_solve(factors, Q.conj().T @ y) / _column(e)
+
+    def refined(b: jax.Array) -> jax.Array:
+        x = once(b)
+        for _ in range(REFINEMENTS):
+            x = x + once(b - _product(d, U, V, x))
+        return x
+
+    return refined
+
+
+@jax.jit
+def _solve(d: jax.Array, U: jax.Array, V: jax.Array, b: jax.Array) -> jax.Array:
+    # differentiated as a linear system, whatever path the safeguard takes
+    return jax.lax.custom_linear_solve(
+        lambda x: _product(d, U, V, x),
+        b,
+        solve=lambda _, y: _woodbury(d, U, V)(y),
+        transpose_solve=lambda _, y: _woodbury(d, V.conj(), U.conj())(y),
+    )
+
+
+def _require_finite(x: jax.Array, name: str) -> None:
+    if not isinstance(x, Tracer) and not bool(jnp.isfinite(x).all()):
+        raise SingularError(
+            f"{name}: the matrix is singular, more entries of its diagonal vanish than its low-rank term makes up for; "
+            "la.lstsq and la.pinv accept it"
+        )
+
+
+@solve.rule(DiagonalPlusLowRank, cost="O(nk² + k³), O(nk) per column")
+@by_columns
+def _(A: DiagonalPlusLowRank, b: jax.Array) -> jax.Array:
+    """Woodbury's formula around the k smallest entries of D, with two steps of iterative refinement."""
+    if not _thin(A):
+        return solve(Dense(materialize(A)), b)
+    d, U, V = (x.astype(b.dtype) for x in _numbers(A))
+    x = _solve(d, U, V, b)
+    _require_finite(x, "solve")
+    return x
+
+
+@inv.rule(DiagonalPlusLowRank, cost="O(nk² + k³)")
+def _(A: DiagonalPlusLowRank) -> LinearOperator:
+    """Woodbury's formula around the k smallest entries of D: diagonal plus a term of rank 2k (k for λI)."""
+    if not _thin(A):
+        return inv.fallback(A)
+    d, U, V = _safeguarded(*_numbers(A))
+    require_nonzero(jnp.atleast_1d(d), "inv")
+    left = -jnp.linalg.solve(_capacitance(d, U, V).T, (U / _column(d)).T).T
+    _require_finite(left, "inv")
+    base = Diagonal(1 / d) if d.ndim else UniformScaling(1 / d, A.shape[0])
+    return DiagonalPlusLowRank(base, left, V / _column(d.conj()))
+
+
+@logabsdet.rule(DiagonalPlusLowRank, cost="O(nk² + k³)")
+def _(A: DiagonalPlusLowRank) -> LogAbsDet:
+    """Determinant lemma, det(D + U Vᴴ) = det D · det(I + Vᴴ D⁻¹ U), around the k smallest entries of D."""
+    if not _thin(A):
+        return logabsdet.fallback(A)
+    n, k = A.U.shape
+    d, U, V = _safeguarded(*_numbers(A))
+    if d.ndim == 0:  # λ^(n − k) det(λI + Vᴴ U) divides by nothing
+        sign, logabs = jnp.linalg.slogdet(d * jnp.eye(k, dtype=d.dtype) + V.conj().T @ U)
+        first = sum_logabsdet(d[None])
+        return LogAbsDet((n - k) * first.logabs + logabs, first.sign ** (n - k) * sign)
+    first = sum_logabsdet(d)
+    singular = first.sign == 0  # more zeros on the diagonal than the low-rank term makes up for
+    sign, logabs = jnp.linalg.slogdet(_capacitance(jnp.where(singular, 1, d), U, V))
+    return LogAbsDet(first.logabs + logabs, first.sign * sign)
+
+
+@det.rule(DiagonalPlusLowRank, cost="O(nk² + k³)")
+def _(A: DiagonalPlusLowRank) -> jax.Array:
+    """Exponential of logabsdet with its sign."""
+    logabs, sign = logabsdet(A)
+    return sign * jnp.exp(logabs)
+
+
+# --- spectra of λI + U Vᴴ ---
+
+
+@eigvals.rule(DiagonalPlusLowRank, cost="O(nk² + k³) for λI + U Vᴴ, O(n³) else")
+def _(A: DiagonalPlusLowRank) -> jax.Array:
+    """λ plus those of Vᴴ U, and λ itself; from the materialised matrix where D is not λI."""
+    if not isinstance(A.base, UniformScaling):
+        return eigvals.fallback(A)
+    w = eigvals(A.low_rank)
+    return sorted_eigenvalues(A.base.value.astype(w.dtype) + w)
+
+
+@jax.custom_jvp
+def _shifted_svdvals(value: jax.Array, U: jax.Array, V: jax.Array) -> jax.Array:
+    return _shifted_triplets(value, U, V)[1]
+
+
+def _shifted_triplets(value: jax.Array, U: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Those singular triplets of λI + U Vᴴ that live in the ranges of U and V; the others all have |λ|."""
+    Q, _ = jnp.linalg.qr(jnp.concatenate([U, V], axis=1))
+    core = value * jnp.eye(Q.shape[1], dtype=Q.dtype) + (Q.conj().T @ U) @ (V.conj().T @ Q)
+    w, s, zt = platform.svd(core)
+    return Q @ w, s, Q @ zt.conj().T
+
+
+@_shifted_svdvals.defjvp
+def _shifted_svdvals_jvp(primals, tangents):
+    # dσ_i = Re w_iᴴ dA z_i holds for dependent columns of (U, V) too, as for U = V, where QR has no derivative
+    (value, U, V), (dvalue, dU, dV) = primals, tangents
+    W, s, Z = _shifted_triplets(value, U, V)
+    dA_Z = dvalue * Z + dU @ (V.conj().T @ Z) + U @ (dV.conj().T @ Z)
+    return s, jnp.real(jnp.sum(W.conj() * dA_Z, axis=0))
+
+
+@svdvals.rule(DiagonalPlusLowRank, cost="O(nk² + k³) for λI + U Vᴴ, O(n³) else")
+def _(A: DiagonalPlusLowRank) -> jax.Array:
+    """SVD within the ranges of U and V, |λ| elsewhere; from the materialised matrix where D is not λI."""
+    if not isinstance(A.base, UniformScaling) or not _thin(A):
+        return svdvals.fallback(A)
+    value, U, V = _numbers(A)
+    n, k = U.shape
+    outside = jnp.full((n - 2 * k,), jnp.abs(value))
+    return padded(jnp.concatenate([_shifted_svdvals(value, U, V), outside]), A.shape)
+
+
+# --- exponentials ---
+
+
+def _exponential(value: jax.Array, U: jax.Array, V: jax.Array) -> DiagonalPlusLowRank:
+    # e^λ (I + U φ(VᴴU) Vᴴ) with φ(M) = (e^M − I)/M, a corner of the exponential of [[M, I], [0, 0]]
+    n, k = U.shape
+    M, zero = V.conj().T @ U, jnp.zeros((k, k), U.dtype)
+    blocks = jnp.block([[M, jnp.eye(k, dtype=U.dtype)], [zero, zero]])
+    phi = matrix_exponential(blocks)[:k, k:]
+    growth = jnp.exp(value)
+    return DiagonalPlusLowRank(UniformScaling(growth, n), growth * (U @ phi), V)
+
+
+@exp.rule(DiagonalPlusLowRank, cost="O(nk² + k³) for λI + U Vᴴ, O(n³) else")
+def _(A: DiagonalPlusLowRank) -> LinearOperator:
+    """e^λ (I + U φ(VᴴU) Vᴴ), φ(M) = (e^M − I)/M; of the materialised matrix where D is not λI."""
+    if not isinstance(A.base, UniformScaling) or not _thin(A) or A.U.shape[1] == 0:
+        return exp.fallback(A)
+    return _exponential(*_numbers(A))
+
+
+@exp.rule(LowRank, cost="O(nk² + k³)")
+def _(A: LowRank) -> LinearOperator:
+    """I + U φ(VᴴU) Vᴴ, φ(M) = (e^M − I)/M."""
+    dtype = compute_dtype(A.dtype)
+    if A.U.shape[1] == 0:
+        return exp.fallback(A)
+    return _exponential(jnp.zeros((), dtype), A.U.astype(dtype), A.V.astype(dtype))
