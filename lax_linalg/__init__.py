@@ -27,8 +27,8 @@ from lax_linalg.jacobian.operator import Jacobian as Jacobian, jacobian as jacob
 from lax_linalg.operators import algebra as _algebra  # noqa: F401  # registers the rules between structures
 from lax_linalg.operators.base import LinearOperator as LinearOperator, as_operator as as_operator
 from lax_linalg.operators.batch import Batch as Batch
-from lax_linalg.operators.block_diagonal import BlockDiagonal as BlockDiagonal
 from lax_linalg.operators.bidiagonal import Bidiagonal as Bidiagonal
+from lax_linalg.operators.block_diagonal import BlockDiagonal as BlockDiagonal
 from lax_linalg.operators.circulant import Circulant as Circulant
 from lax_linalg.operators.convolution import Convolution as Convolution
 from lax_linalg.operators.dense import Dense as Dense

@@ -50,7 +50,7 @@ def structure_of(model: Any, call_kwargs: Mapping[str, Any]) -> tuple[NNXStructu
         ) from None
     if isinstance(model, nnx.Module):
         graphdef, state = nnx.split(model)
-        return NNXStructure(graphdef, kwargs), state
+        return NNXStructure(graphdef, kwargs), nnx.as_pure(state)  # variables would remember who traced them
     if isinstance(model, linen.Module):
         if model.scope is None:
             raise LinearAlgebraError(
@@ -201,20 +201,18 @@ class NNXStructure:
         return NNXStructure(nnx.graphdef(model), self.kwargs)
 
     def template(self, state: Any) -> Any:
-        """Shapes of the variables; the random streams themselves, which evaluation does not draw from."""
-        flat = nnx.to_flat_state(state)
-        return nnx.from_flat_state([(p, v if isinstance(v, nnx.RngState) else shapes(v)) for p, v in flat])
+        """Shapes of the arrays; the random streams themselves, which evaluation does not draw from."""
+        variables = nnx.to_flat_state(nnx.state(nnx.merge(self.graphdef, state)))
+        pure = [(p, nnx.as_pure(v) if isinstance(v, nnx.RngState) else shapes(nnx.as_pure(v))) for p, v in variables]
+        return nnx.from_flat_state(pure)
 
     def complete(self, state: Any, template: Any) -> Any:
         """The arrays of this architecture out of a model, its full state, or its state without random streams."""
-        if isinstance(state, nnx.Module):
-            state = nnx.state(state)
-        given = dict(nnx.to_flat_state(state))
-        flat = []
-        for path, variable in nnx.to_flat_state(template):
-            value = given.get(path, variable if isinstance(variable, nnx.RngState) else None)
-            plain = value is not None and not isinstance(value, nnx.Variable)  # a pure dict's array
-            flat.append((path, variable.replace(value) if plain else value))
+        given = dict(nnx.to_flat_state(nnx.as_pure(nnx.state(state) if isinstance(state, nnx.Module) else state)))
+        flat = [
+            (p, given.get(p, None if isinstance(v, jax.ShapeDtypeStruct) else v))
+            for p, v in nnx.to_flat_state(template)
+        ]
         missing = ["/".join(map(str, p)) for p, v in flat if v is None]
         if missing:
             raise LinearAlgebraError(
@@ -267,7 +265,7 @@ def _recording(cls: type) -> type:
 
         def layer(template: Template, name: str) -> tuple[NNXLayer, Any]:
             graphdef, state = nnx.split(pristine)
-            return NNXLayer(graphdef, template, name), state
+            return NNXLayer(graphdef, template, name), nnx.as_pure(state)
 
         recorder.end(ticket, layer, args, kwargs, y, _has_parameters(pristine))
         return y

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -56,11 +57,18 @@ def describe(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """A warning that is meant for people as one line; those of libraries about their own code are left out."""
+    if issubclass(category, UserWarning):
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def run(main: Callable[[], Any]) -> None:
     """Parse the flags, call `main()`, and turn what a person can fix into one line on stderr.
 
     Exit codes: 0 done; 1 the training diverged; 2 bad input (nothing already written is lost).
     """
+    warnings.showwarning = show_warning
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
         print(help_text(sys.modules["__main__"].__doc__ or ""))
         sys.exit(0)

@@ -76,7 +76,7 @@ class Checkpoints:
             return TrainState(**items[MODEL], **items[TRAINER])
         if failures:
             why = _brief(failures[saved[0]])
-            raise CheckpointError(f"none of the {len(saved)} checkpoints in {self.folder} is usable; the newest: {why}")
+            raise CheckpointError(f"none of the {len(saved)} checkpoints in {self.folder} is usable ({why}); give a new --workdir")
         return None
 
     def _set_aside(self, failures: dict[int, Exception]) -> None:
@@ -97,8 +97,10 @@ class Checkpoints:
         """Return when everything saved so far is on disk."""
         self._manager.wait_until_finished()
 
-    def close(self) -> None:
-        """Wait for pending writes and release Orbax's threads."""
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         self._manager.close()
 
 
@@ -203,6 +205,8 @@ def _checksums(item: Any) -> jax.Array:
 def _checksum(array: jax.Array) -> jax.Array:
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
+    if jnp.iscomplexobj(array):
+        array = jnp.stack([array.real, array.imag])
     if array.dtype == jnp.bool_:
         array = array.astype(jnp.uint8)
     width = jnp.dtype(array.dtype).itemsize
@@ -213,5 +217,5 @@ def _checksum(array: jax.Array) -> jax.Array:
 
 def _brief(error: Exception) -> str:
     """The first sentence of an error, without the paths and stacks that follow it."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
     return text if len(text) <= 120 else f"{text[:117]}..."

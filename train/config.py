@@ -11,8 +11,10 @@ from lax_linalg.errors import UnknownNameError
 from train import files
 from train.errors import ConfigError
 
-# Fields that a resumed run may change: they move neither the parameters nor a line of metrics.jsonl.
-FREE_FIELDS = ("keep", "checkpoint_every", "data_dir", "data_parallel", "tensorboard", "display", "workdir")
+# Fields that a resumed run may change: as long as it goes well they move neither the parameters nor metrics.jsonl.
+FREE_FIELDS = (
+    "keep", "checkpoint_every", "data_dir", "data_parallel", "tensorboard", "display", "workdir", "on_nonfinite"
+)  # fmt: skip
 
 
 def option(default: Any, text: str, *, group: str, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -24,7 +25,7 @@ def make_display(kind: str, steps: int) -> PlainDisplay:
 
 
 class PlainDisplay:
-    """One line for each evaluation and probe, and for training at most one a second."""
+    """A line for every evaluation; for training and for probes at most one a second each."""
 
     period = 1.0
 
@@ -33,7 +34,7 @@ class PlainDisplay:
         self.latest: dict[str, dict[str, Any]] = {}
         self.spectra: dict[str, np.ndarray] = {}
         self.pace = 0.0
-        self._shown = -self.period
+        self._shown: dict[str, float] = {}
 
     def __enter__(self):
         return self
@@ -50,10 +51,10 @@ class PlainDisplay:
         """Take in one line of metrics.jsonl, the pace in steps a second, and for a probe its spectra."""
         self.latest[line["kind"]], self.pace = line, pace
         if spectra is not None:
-            self.spectra = {layer: measured["singular_values"].mean(0) for layer, measured in spectra.items()}
-        now = time.monotonic()
-        if line["kind"] != "train" or now - self._shown >= self.period:
-            self._shown = now
+            self.spectra = {layer: measured["singular_values"].mean(0, dtype=np.float64) for layer, measured in spectra.items()}
+        kind, now = line["kind"], time.monotonic()
+        if kind == "eval" or now - self._shown.get(kind, -math.inf) >= self.period:
+            self._shown[kind] = now
             self.show(line)
 
     def show(self, line: dict[str, Any]) -> None:
@@ -63,9 +64,14 @@ class PlainDisplay:
         elif line["kind"] == "eval":
             self.note(f"{step}  held-out {measures(line)}")
         else:
-            worst = max(line["layers"].items(), key=lambda item: item[1]["cond"] or float("inf"))
-            conditions = " ".join(f"{layer} {short(numbers['sigma_max'])}" for layer, numbers in line["layers"].items())
-            self.note(f"{step}  σ_max: {conditions}; worst cond {short(worst[1]['cond'])} in {worst[0]}")
+            largest, worst = (
+                max(line["layers"].items(), key=lambda layer: math.inf if layer[1][name] is None else layer[1][name])
+                for name in ("sigma_max", "cond")
+            )
+            self.note(
+                f"{step}  spectra: largest σ_max {short(largest[1]['sigma_max'])} in {largest[0]}, "
+                f"largest cond {short(worst[1]['cond'])} in {worst[0]}"
+            )
 
     def remaining(self, step: int) -> float:
         """Seconds to the last step at the present pace."""
@@ -124,13 +130,15 @@ def closing(summary: dict[str, Any], workdir: str) -> str:
     """The last line of a run.
 
     Example:
-        >>> summary = {"status": "finished", "step": 9, "eval_accuracy": 0.9861, "seconds": 31.2, "probe_share": 0.02}
-        >>> closing(summary, "runs/a")
+        >>> summary = {"status": "finished", "step": 9, "eval_accuracy": 0.9861, "seconds": 31.2}
+        >>> closing(summary | {"probe_share": 0.02, "probe_compile_seconds": 0.0}, "runs/a")
         'finished at step 9: held-out accuracy 0.9861; 31.2 s, of which probes 2.0 %; runs/a'
     """
     accuracy = summary["eval_accuracy"]
     held_out = f"held-out accuracy {accuracy:.4f}" if accuracy is not None else "not evaluated"
+    compiling = summary["probe_compile_seconds"]
     time_spent = f"{summary['seconds']:.1f} s, of which probes {100 * summary['probe_share']:.1f} %"
+    time_spent += f" and compiling them {compiling:.1f} s" if compiling else ""
     return f"{summary['status']} at step {summary['step']}: {held_out}; {time_spent}; {workdir}"
 
 
@@ -149,7 +157,7 @@ def sparkline(values: np.ndarray, width: int = 24) -> str:
 
 def measures(line: dict[str, Any]) -> str:
     """The numbers of a line in words: "loss 0.312 accuracy 0.906"."""
-    shown = [name for name in ("loss", "accuracy", "penalty") if name in line]
+    shown = [name for name in ("loss", "accuracy", "penalty") if name in line and (name != "penalty" or line[name])]
     return " ".join(f"{name} {short(line[name])}" for name in shown)
 
 

@@ -6,12 +6,14 @@ that step and goes on; a new run is the case in which there is none.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from train import config as configs, files, probes
 from train.checkpoints import Checkpoints
@@ -25,7 +27,7 @@ from train.optimizers import make_optimizer
 from train.recorder import NonFiniteUpdate, Recorder
 from train.sharding import data_mesh, replicated
 from train.state import TrainState, build_model, initial_state
-from train.step import make_evaluate, make_order, make_step
+from train.step import make_evaluate, make_gradient, make_order, make_update
 from train.tasks import tasks
 
 __all__ = ["build_model", "train_and_evaluate"]
@@ -68,62 +70,62 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
     order = make_order(config, examples, mesh)
     steps = config.epochs * (examples // config.batch_size) or config.steps
     definition, state = initial_state(config, make_optimizer(config, steps)[0])
-    train_step = make_step(config, steps, task, definition, state.params, mesh)
+    gradient = make_gradient(config, steps, task, definition, state.params, mesh)
+    update = make_update(config, steps, gradient)
     evaluate = make_evaluate(task, definition)
     state, train, test = jax.device_put((state, data.train, data.test), replicated(mesh))
     spectra = probes.make_spectra(config, definition, state, task, data.test) if config.spectrum_every else None
 
-    with Interrupt() as interrupt, files.lock(workdir):
+    with contextlib.ExitStack() as opened:
+        interrupt = opened.enter_context(Interrupt())
+        opened.enter_context(files.lock(workdir))
         configs.claim(config, workdir)
-        checkpoints = Checkpoints(workdir, config.checkpoint_every, steps, config.keep)
+        checkpoints = opened.enter_context(Checkpoints(workdir, config.checkpoint_every, steps, config.keep))
         restored = checkpoints.restore_newest(state)
         if restored is None:
             refuse_lost_history(workdir)
-        else:
-            state = restored
+        state = restored or state
         start = step = int(state.step)
-        finished = read_summary(workdir)
-        if start >= steps and finished.get("status") == "finished":
-            checkpoints.close()
-            return finished
+        summary = read_summary(workdir)
+        if start >= steps and summary.get("status") == "finished":
+            return summary
 
-        with (
-            make_display(config.display, steps) as display,
-            Recorder(config, workdir, start, display, spectra) as recorder,
-        ):
-            metrics, refused = {}, state.nonfinite.copy()
-            try:
-                while True:
-                    # Here `state` is the result of `step` updates. Measure and save it, then update it.
-                    if step > start or restored is None:
-                        if step > 0 and due(step, config.log_every, steps):
-                            recorder.train(step, metrics)
-                        if due(step, config.eval_every, steps):
-                            recorder.held_out(step, evaluate(state.params, state.rest, test), refused)
-                        if spectra is not None and due(step, config.spectrum_every, steps):
-                            recorder.spectrum(step, probes.current_model(definition, state), refused)
-                        if interrupt.received or due(step, config.checkpoint_every, steps):
-                            recorder.settle(wait=True)  # a checkpoint stands for complete metrics up to its step
-                            checkpoints.save(step, state)
-                            if step == 0:
-                                checkpoints.wait()  # from here on, metrics without a checkpoint mean that it was lost
-                    if step >= steps or interrupt.received:
-                        break
-                    state, metrics = train_step(state, train, order(step))
-                    refused, step = metrics["nonfinite"], step + 1
-                    recorder.settle()
-                    if hook is not None:
-                        hook(step, state)
-                status, error = ("finished" if step >= steps else "interrupted"), None
-            except NonFiniteUpdate:
-                step = int(state.step)  # the state has not moved since the refused update
-                checkpoints.save(step, state)
-                text = explain(
-                    config, task, definition, state, train, order(step), recorder.log.last_line.get("spectrum")
-                )
-                status, error = "diverged", DivergenceError(f"{text}; the state before it is saved in {workdir}")
-            checkpoints.close()
-            summary = recorder.finish(status, step, start)
+        display = opened.enter_context(make_display(config.display, steps))
+        recorder = opened.enter_context(Recorder(config, workdir, start, display, spectra))
+        metrics = {"nonfinite": state.nonfinite.copy()}
+        try:
+            for step in range(start, steps + 1):
+                # `state` is the result of `step` updates: measure it, save it, then update it.
+                if step > start or restored is None:
+                    if step > 0 and due(step, config.log_every, steps):
+                        recorder.train(step, metrics)
+                    if due(step, config.eval_every, steps):
+                        recorder.held_out(step, evaluate(state.params, state.rest, test), metrics["nonfinite"])
+                    if spectra is not None and due(step, config.spectrum_every, steps):
+                        recorder.spectrum(step, probes.current_model(definition, state), metrics["nonfinite"])
+                    if interrupt.received or due(step, config.checkpoint_every, steps):
+                        recorder.settle(wait=True)  # a checkpoint stands for complete metrics up to its step
+                        checkpoints.save(step, state, force=interrupt.received)
+                    if step == 0:
+                        checkpoints.wait()  # from here on, metrics without a checkpoint mean that it was lost
+                if step == steps or interrupt.received:
+                    break
+                state, metrics = update(state, train, order(step))
+                recorder.settle()
+                if hook is not None:
+                    hook(step + 1, state)
+            status, error = ("finished" if step == steps else "interrupted"), None
+        except NonFiniteUpdate:
+            # The state has not moved since the refused update.
+            step, state = int(state.step), state._replace(nonfinite=jnp.zeros_like(state.nonfinite))
+            checkpoints.save(step, state, force=True)
+            failed = jax.jit(gradient)(state, train, order(step))
+            model, last = probes.current_model(definition, state), recorder.log.last_line.get("spectrum")
+            why = explain(model, state.params, failed.batch["input"], failed.params, last)
+            status = "diverged"
+            error = DivergenceError(f"update {step + 1} refused: {why}; the state before it is saved in {workdir}")
+        checkpoints.wait()
+        summary = recorder.finish(status, step, start)
         files.write_atomically(workdir / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
         if error is not None:
             raise error

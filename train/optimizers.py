@@ -82,7 +82,7 @@ def muon(learning_rate: optax.Schedule, config: TrainConfig) -> optax.GradientTr
 
     def dimensions(params: Any) -> Any:
         def matrix(array: Any) -> optax.contrib.MuonDimensionNumbers | None:
-            if array.ndim < 2:
+            if getattr(array, "ndim", 0) < 2:  # Optax also calls this with Adam's parameters masked out
                 return None
             return optax.contrib.MuonDimensionNumbers(tuple(range(array.ndim - 1)), array.ndim - 1)
 

@@ -17,10 +17,10 @@ import numpy as np
 
 import lax_linalg as la
 from train import files
-from train.analysis import summarize
 from train.config import TrainConfig
 from train.metrics import number
 from train.sharding import first_device
+from train.spectrum_summary import summarize
 from train.state import ModelDef, TrainState
 from train.tasks import Task
 
@@ -35,6 +35,7 @@ class SpectrumSchedule:
             model, inputs, layers=None if patterns == ["*"] else patterns, max_pending=config.spectrum_pending
         )
         self._futures: dict[int, concurrent.futures.Future] = {}
+        self.compile_seconds = 0.0
 
     def submit(self, step: int, model: Any) -> concurrent.futures.Future | None:
         """Start measuring; None when too many are under way and the configuration says to skip then."""
@@ -43,6 +44,8 @@ class SpectrumSchedule:
                 return None
             self.collect(wait=True)
             self._probe.submit(step, model)
+        if not self.compile_seconds:
+            self.compile_seconds = self._probe.submit_seconds  # the first submission compiles
         self._futures[step] = concurrent.futures.Future()
         return self._futures[step]
 
@@ -53,7 +56,7 @@ class SpectrumSchedule:
 
 
 def summary(spectra: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, float | None]]:
-    """Each layer's singular values in a few numbers (see `train.analysis.summarize`); None where one is not finite.
+    """Each layer's singular values in a few numbers (see `train.spectrum_summary.summarize`); None where one is not finite.
 
     Example:
         >>> summary({"stem": {"singular_values": np.array([[2.0, 1.0, 1.0], [2.0, 1.0, 1.0]])}})["stem"]["stable_rank"]

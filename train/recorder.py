@@ -121,6 +121,7 @@ class Recorder:
             "steps_per_second": round(self.pace(), 4),
             "probe_seconds": round(self.probe_seconds, 4),
             "probe_share": round(self.probe_seconds / seconds, 6) if seconds else 0.0,
+            "probe_compile_seconds": round(self.spectra.compile_seconds, 4) if self.spectra is not None else 0.0,
             "probes": self.probes_done,
             "probes_skipped": self.probes_skipped,
         }

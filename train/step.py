@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,15 @@ from train.sharding import replicated, split_batch
 from train.state import Arrays, ModelDef, TrainState, split
 from train.tasks import Task
 
-Step = Callable[[TrainState, Arrays, jax.Array], tuple[TrainState, Arrays]]
+
+class Gradient(NamedTuple):
+    """What one differentiation gives."""
+
+    objective: jax.Array
+    params: Arrays  # its gradient
+    measures: Arrays  # means over the batch, and the penalty
+    rest: Arrays  # the model's other variables after the pass
+    batch: Arrays  # as the model took it
 
 
 def make_order(config: TrainConfig, examples: int, mesh: Mesh) -> Callable[[int], jax.Array]:
@@ -48,21 +56,16 @@ def make_order(config: TrainConfig, examples: int, mesh: Mesh) -> Callable[[int]
     return order
 
 
-def make_step(config: TrainConfig, steps: int, task: Task, definition: ModelDef, params: Arrays, mesh: Mesh) -> Step:
-    """One update as a jitted function (state, data, order) -> (state, metrics) that reuses the old state's memory.
-
-    The objective is loss + strength(step)·R. An update whose loss or gradient is not finite is refused: the state keeps
-    its parameters and counts the refusal in `nonfinite`; with on_nonfinite=stop it then stays as it is for good, which
-    lets the host find out later without a loss.
+def make_gradient(
+    config: TrainConfig, steps: int, task: Task, definition: ModelDef, params: Arrays, mesh: Mesh
+) -> Callable[[TrainState, Arrays, jax.Array], Gradient]:
+    """The gradient of loss + strength(step)·R on the batch of the state's step, as a function (state, data, order).
 
     Raises:
-        UnknownNameError: when the optimiser, a schedule or the regulariser is not registered, or a pattern of layers
-            selects none.
+        UnknownNameError: when the regulariser or its schedule is not registered, or a pattern of layers selects none.
     """
-    optimizer, learning_rate = make_optimizer(config, steps)
     penalty = make_penalty(config.regularizer, config.regularizer_layers, params)
     strength = make_schedule(config.regularizer_schedule, config.regularizer_strength, steps)
-    stop = config.on_nonfinite == "stop"
 
     def objective(params: Arrays, rest: Arrays, batch: Arrays, step: jax.Array):
         model: Any = definition.merge(params, rest)
@@ -72,16 +75,43 @@ def make_step(config: TrainConfig, steps: int, task: Task, definition: ModelDef,
         total = measures["loss"] + strength(step) * measures["penalty"]
         return total, (measures, split(model)[2])
 
-    def train_step(state: TrainState, data: Arrays, order: jax.Array) -> tuple[TrainState, Arrays]:
-        batch = gather(state.step, data, order)
+    def gradient(state: TrainState, data: Arrays, order: jax.Array) -> Gradient:
+        batches = order.size // config.batch_size
+        start = (state.step % batches) * config.batch_size
+        index = jax.lax.dynamic_slice(order, (start,), (config.batch_size,))
+        batch = {name: array[index] for name, array in data.items()}
+        batch = jax.lax.with_sharding_constraint(batch, split_batch(mesh))
         if config.augment:
             batch = task.augment(jax.random.fold_in(state.key, state.step), batch)
+        batch = task.prepare(batch)
         differentiate = jax.value_and_grad(objective, has_aux=True)
-        (total, (measures, rest)), gradient = differentiate(state.params, state.rest, task.prepare(batch), state.step)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        (total, (measures, rest)), gradient = differentiate(state.params, state.rest, batch, state.step)
+        return Gradient(total, gradient, measures, rest, batch)
+
+    return gradient
+
+
+def make_update(
+    config: TrainConfig, steps: int, gradient: Callable[[TrainState, Arrays, jax.Array], Gradient]
+) -> Callable[[TrainState, Arrays, jax.Array], tuple[TrainState, Arrays]]:
+    """One update as a jitted function (state, data, order) -> (state, metrics) that reuses the old state's memory.
+
+    An update whose loss or gradient is not finite is refused: the state keeps its parameters and counts the refusal in
+    `nonfinite`. With on_nonfinite=stop it then stays as it is for good, which lets the host find out later without a
+    loss.
+
+    Raises:
+        UnknownNameError: when the optimiser or its schedule is not registered.
+    """
+    optimizer, learning_rate = make_optimizer(config, steps)
+    stop = config.on_nonfinite == "stop"
+
+    def update(state: TrainState, data: Arrays, order: jax.Array) -> tuple[TrainState, Arrays]:
+        total, grads, measures, rest, _ = gradient(state, data, order)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         accept = finite & (state.nonfinite == 0) if stop else finite
         params, rest, opt_state = jax.tree.map(
@@ -89,19 +119,13 @@ def make_step(config: TrainConfig, steps: int, task: Task, definition: ModelDef,
             (params, rest, opt_state),
             (state.params, state.rest, state.opt_state),
         )
-        updates_done = state.step - (0 if stop else state.nonfinite)
+        rate = learning_rate(state.step if stop else state.step - state.nonfinite)  # counts the updates applied
         nonfinite = state.nonfinite + jnp.where(finite, 0, 1)
-        metrics = measures | {"grad_norm": norm, "learning_rate": learning_rate(updates_done), "nonfinite": nonfinite}
+        metrics = measures | {"grad_norm": norm, "learning_rate": rate, "nonfinite": nonfinite}
         step = state.step + (accept.astype(jnp.int32) if stop else 1)
         return TrainState(step, params, rest, opt_state, state.key, nonfinite), metrics
 
-    def gather(step: jax.Array, data: Arrays, order: jax.Array) -> Arrays:
-        batches = order.size // config.batch_size
-        start = (step % batches) * config.batch_size
-        index = jax.lax.dynamic_slice(order, (start,), (config.batch_size,))
-        return jax.lax.with_sharding_constraint({name: array[index] for name, array in data.items()}, split_batch(mesh))
-
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(update, donate_argnums=0)
 
 
 def make_evaluate(task: Task, definition: ModelDef, chunk: int = 512) -> Callable[[Arrays, Arrays, Arrays], Arrays]:

@@ -40,7 +40,7 @@ def eigenvalue_condition_numbers(A: LinearOperator) -> jax.Array:
     """
     t, _ = platform.schur(dense(A))
     order = jnp.lexsort((jnp.diagonal(t).imag, jnp.diagonal(t).real))
-    return _condition_of_diagonal(t)[order]
+    return condition_of_triangle(t)[order]
 
 
 @eigenvalue_condition_numbers.rule(Diagonal, cost="O(n)")
@@ -55,7 +55,7 @@ def _(A: UniformScaling) -> jax.Array:
     return jnp.ones(A.shape[0], jnp.finfo(A.dtype).dtype)
 
 
-def _condition_of_diagonal(t: jax.Array) -> jax.Array:
+def condition_of_triangle(t: jax.Array) -> jax.Array:
     """κ of each diagonal entry of an upper triangle: with x_i = y_i = 1 in place i, yᴴx = 1 and κ = ‖x‖‖y‖."""
     n = t.shape[0]
     index = jnp.arange(n)

@@ -45,7 +45,9 @@ class NumericalRange(NamedTuple):
         return jnp.exp(1j * self.angles) * (self.support + 1j * across)
 
 
-@verb(algorithm="Johnson: the top eigenpair of the rotated Hermitian part, angle by angle.", cost="O(m n³)", square=True)
+@verb(
+    algorithm="Johnson: the top eigenpair of the rotated Hermitian part, angle by angle.", cost="O(m n³)", square=True
+)
 def numerical_range(A: LinearOperator, angles: int = 128) -> NumericalRange:
     """Boundary of the numerical range W(A) = {xᴴAx : ‖x‖ = 1}, from inside and from outside.
 

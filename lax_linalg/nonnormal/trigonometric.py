@@ -12,7 +12,6 @@ iteration. The factors come from X + BᴴX⁻¹B = Q, X = L Lᴴ, by cyclic redu
 
 from __future__ import annotations
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -69,6 +69,11 @@ class Toeplitz(LinearOperator):
         return self.column.shape[-1], self.row.shape[-1]
 
     @property
+    def toeplitz(self) -> Toeplitz:
+        """The matrix itself: every structure with constant diagonals has this property."""
+        return self
+
+    @property
     def diagonals(self) -> jax.Array:
         """The entries from the top right to the bottom left corner, [m + n − 1]."""
         return jnp.concatenate([self.row[:0:-1].astype(self.dtype), self.column.astype(self.dtype)])

@@ -175,7 +175,7 @@ def _(A: Tridiagonal, p: float = 2) -> jax.Array:
 
 
 def _minors(A: Tridiagonal) -> tuple[jax.Array, jax.Array]:
-    """Mantissa and binary exponent of det A, by f_k = a_k f_{k−1} − b_{k−1} c_{k−1} f_{k−2} with f_k = det A[:k, :k]."""
+    """Mantissa and binary exponent of det A, by the leading minors f_k = a_k f_{k−1} − b_{k−1} c_{k−1} f_{k−2}."""
     dtype = compute_dtype(A.dtype)
     b, a, c = (x.astype(dtype) for x in (A.lower, A.diagonal, A.upper))
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(jnp.concatenate([b, a, c])), initial=0))

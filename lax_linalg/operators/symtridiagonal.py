@@ -1,0 +1,217 @@
+"""`SymTridiagonal`: what Lanczos reduces every symmetric matrix to."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from lax_linalg.errors import LinearAlgebraError
+from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.bidiagonal import Bidiagonal
+from lax_linalg.operators.diagonal import Diagonal
+from lax_linalg.operators.tridiagonal import Tridiagonal, binary_scale, require_band
+from lax_linalg.operators.uniform_scaling import UniformScaling, _shift as shift
+from lax_linalg.verbs.arithmetic import add, same_shape, scale, transpose
+from lax_linalg.verbs.basic import compute_dtype, dense, diag, materialize
+from lax_linalg.verbs.cholesky import Cholesky, cholesky
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
+from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
+from lax_linalg.verbs.norms import norm, opnorm
+from lax_linalg.verbs.predicates import ishermitian, isnormal, issymmetric
+from lax_linalg.verbs.solve import by_columns, solve
+from lax_linalg.verbs.svd import svdvals
+
+
+@operator(data=("diagonal", "off"))
+class SymTridiagonal(LinearOperator):
+    """The real symmetric matrix [n, n] with a on the diagonal and b on both sides of it, A[i, i+1] = A[i+1, i] = b_i.
+
+    Args:
+        diagonal: a, [n].
+        off: b, [n − 1].
+
+    Raises:
+        DimensionMismatch: unless both vectors have these lengths.
+        LinearAlgebraError: for complex numbers; `Tridiagonal` takes them.
+
+    Cost: O(n) memory and per product with a vector.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.eigvals(la.SymTridiagonal([2.0, 2.0], [1.0])).round(4))
+        [1. 3.]
+    """
+
+    diagonal: jax.Array
+    off: jax.Array
+
+    def _validate(self) -> None:
+        require_band("SymTridiagonal", self.diagonal, off=self.off)
+        if jnp.issubdtype(self.dtype, jnp.complexfloating):
+            raise LinearAlgebraError(f"SymTridiagonal is real, got {self.dtype.name}; use Tridiagonal")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n = self.diagonal.shape[-1]
+        return n, n
+
+    @property
+    def tridiagonal(self) -> Tridiagonal:
+        """The same matrix as a `Tridiagonal`."""
+        return Tridiagonal(self.off, self.diagonal, self.off)
+
+    def _matmat(self, X: jax.Array) -> jax.Array:
+        return self.tridiagonal._matmat(X)
+
+
+@materialize.rule(SymTridiagonal, cost="O(n²)")
+def _(A: SymTridiagonal) -> jax.Array:
+    """Placed on a zero matrix."""
+    return materialize(A.tridiagonal)
+
+
+@diag.rule(SymTridiagonal, cost="O(1)")
+def _(A: SymTridiagonal) -> jax.Array:
+    """The stored diagonal."""
+    return A.diagonal.astype(A.dtype)
+
+
+@transpose.rule(SymTridiagonal, cost="O(1)")
+def _(A: SymTridiagonal) -> SymTridiagonal:
+    """The matrix itself."""
+    return A
+
+
+@scale.rule(SymTridiagonal, cost="O(n)")
+def _(A: SymTridiagonal, alpha) -> LinearOperator:
+    """Scaled diagonals."""
+    if jnp.issubdtype(jnp.result_type(alpha), jnp.complexfloating):
+        return scale(A.tridiagonal, alpha)
+    return SymTridiagonal(alpha * A.diagonal, alpha * A.off)
+
+
+@add.rule(SymTridiagonal, SymTridiagonal, cost="O(n)")
+def _(A: SymTridiagonal, B: SymTridiagonal) -> SymTridiagonal:
+    """Sums of the diagonals."""
+    same_shape(A, B)
+    return SymTridiagonal(A.diagonal + B.diagonal, A.off + B.off)
+
+
+def _on_the_diagonal(A: SymTridiagonal, d: jax.Array) -> LinearOperator:
+    if jnp.issubdtype(d.dtype, jnp.complexfloating):
+        return Tridiagonal(A.off, A.diagonal + d, A.off)
+    return SymTridiagonal(A.diagonal + d, A.off)
+
+
+@add.rule(SymTridiagonal, UniformScaling, cost="O(n)", precedence=1)
+def _(A: SymTridiagonal, B: UniformScaling) -> LinearOperator:
+    """Shifted main diagonal."""
+    return _on_the_diagonal(A, shift(A, B).value)
+
+
+@add.rule(SymTridiagonal, Diagonal, cost="O(n)")
+def _(A: SymTridiagonal, B: Diagonal) -> LinearOperator:
+    """Sum of the main diagonals."""
+    same_shape(A, B)
+    return _on_the_diagonal(A, B.diagonal)
+
+
+@add.rule(Diagonal, SymTridiagonal, cost="O(n)")
+def _(A: Diagonal, B: SymTridiagonal) -> LinearOperator:
+    """Sum of the main diagonals."""
+    return B + A
+
+
+@eigvals.rule(SymTridiagonal, cost="O(n²) per bit; O(n³) for the derivative")
+def _(A: SymTridiagonal) -> jax.Array:
+    """Bisection with Sturm counts; real, because A is symmetric by type."""
+    dtype = compute_dtype(A.dtype)
+    return _eigenvalues(A.diagonal.astype(dtype), A.off.astype(dtype)) if A.shape[0] else A.diagonal.astype(dtype)
+
+
+@jax.custom_jvp
+def _eigenvalues(a: jax.Array, b: jax.Array) -> jax.Array:
+    unit, _ = binary_scale(jnp.maximum(jnp.max(jnp.abs(a)), jnp.max(jnp.abs(b), initial=0)))
+    return unit * jax.scipy.linalg.eigh_tridiagonal(a / unit, b / unit, eigvals_only=True)
+
+
+@_eigenvalues.defjvp
+def _eigenvalues_jvp(primals, tangents):
+    # dλ_k = v_kᵀ dA v_k; only the derivative needs the vectors
+    (a, b), (da, db) = primals, tangents
+    _, V = jnp.linalg.eigh(materialize(SymTridiagonal(a, b)))
+    return _eigenvalues(a, b), da @ V**2 + 2 * db @ (V[:-1] * V[1:])
+
+
+@eigen.rule(SymTridiagonal, cost="O(n³)")
+def _(A: SymTridiagonal) -> Eigen:
+    """LAPACK's symmetric eigenvalue algorithm on the materialised matrix; real."""
+    return Eigen(*jnp.linalg.eigh(dense(A)))
+
+
+@svdvals.rule(SymTridiagonal, cost="cost of eigvals")
+def _(A: SymTridiagonal) -> jax.Array:
+    """Moduli of the eigenvalues, sorted."""
+    return -jnp.sort(-jnp.abs(eigvals(A)))
+
+
+@norm.rule(SymTridiagonal, cost="O(n)")
+def _(A: SymTridiagonal, p: float = 2) -> jax.Array:
+    """Norm of the three diagonals together."""
+    return norm(A.tridiagonal, p)
+
+
+@opnorm.rule(SymTridiagonal, cost="O(n) for p = 1, inf; cost of eigvals for p = 2")
+def _(A: SymTridiagonal, p: float = 2) -> jax.Array:
+    """Sums of the moduli of three entries; largest modulus of an eigenvalue for p = 2."""
+    return jnp.max(svdvals(A), initial=0) if p == 2 else opnorm(A.tridiagonal, p)
+
+
+@det.rule(SymTridiagonal, cost="O(n)")
+def _(A: SymTridiagonal) -> jax.Array:
+    """Three-term recurrence of the leading minors, scaled."""
+    return det(A.tridiagonal)
+
+
+@logabsdet.rule(SymTridiagonal, cost="O(n)")
+def _(A: SymTridiagonal) -> LogAbsDet:
+    """Three-term recurrence of the leading minors, scaled."""
+    return logabsdet(A.tridiagonal)
+
+
+@solve.rule(SymTridiagonal, cost="O(n) per column")
+@by_columns
+def _(A: SymTridiagonal, b: jax.Array) -> jax.Array:
+    """LAPACK's tridiagonal elimination with partial pivoting."""
+    return solve(A.tridiagonal, b)
+
+
+@cholesky.rule(SymTridiagonal, cost="O(n), and the size of the factors")
+def _(A: SymTridiagonal) -> Cholesky:
+    """Two-term recurrence for the bidiagonal factor."""
+    dtype = compute_dtype(A.dtype)
+    if A.shape[0] == 0:
+        return cholesky.lookup(LinearOperator).function(A)
+
+    def step(below: jax.Array, entries: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        a, b = entries
+        pivot = jnp.sqrt(a - below**2)
+        return b / pivot, (pivot, b / pivot)
+
+    off = jnp.pad(A.off.astype(dtype), (0, 1))
+    _, (pivots, below) = jax.lax.scan(step, jnp.zeros((), dtype), (A.diagonal.astype(dtype), off))
+    # not positive, whether negative or zero, leaves NaN or zero
+    if not isinstance(pivots, Tracer) and not bool((pivots > 0).all()):
+        return cholesky.lookup(LinearOperator).function(A)  # names the minor that is not positive
+    L = materialize(Bidiagonal(pivots, below[:-1], upper=False))
+    return Cholesky(L, L.T)
+
+
+def _always(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """Always, by type."""
+    return jnp.asarray(True)
+
+
+for _predicate in (issymmetric, ishermitian, isnormal):
+    _predicate.rule(SymTridiagonal, cost="O(1)")(_always)

@@ -1,0 +1,53 @@
+"""Free multiplicative convolution: the squared singular values of a product of free random matrices."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from lax_linalg.errors import LinearAlgebraError
+from lax_linalg.random_matrix.implicit import ImplicitLaw
+from lax_linalg.random_matrix.law import Law
+
+
+@dataclasses.dataclass(frozen=True)
+class FreeProduct(ImplicitLaw):
+    """Law μ₁ ⊠ … ⊠ μ_k of the squared singular values of A₁ ⋯ A_k, free and with squared singular values ~ μ_i.
+
+    S = Π S_i, solved for the Stieltjes transform on the real axis. Square factors whose singular vectors are in general
+    position (one of each neighbouring pair rotated by a Haar matrix, as Gaussian and orthogonal weights are) are
+    asymptotically free. Repeated factors cost nothing.
+
+    Args:
+        factors: laws on [0, ∞) of squared singular values, of one size of square matrices.
+
+    Raises:
+        LinearAlgebraError: without factors, or for one with negative values or unbounded support.
+
+    Cost: about a second once, then O(nodes) a value (400 to 1200 nodes for each factor without a closed S-transform).
+
+    Source: Voiculescu (1987); Belinschi and Bercovici (2007) for subordination.
+
+    Example:
+        >>> from lax_linalg.random_matrix import MarchenkoPastur
+        >>> law = FreeProduct((MarchenkoPastur(), MarchenkoPastur()))  # the same as FussCatalan(2)
+        >>> round(law.edge, 4), [round(float(m), 4) for m in law.moments(3)]
+        (6.75, [1.0, 3.0, 12.0])
+    """
+
+    factors: tuple[Law, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "factors", tuple(self.factors))
+        if not self.factors:
+            raise LinearAlgebraError("FreeProduct needs at least one factor, got none")
+        for law in self.factors:
+            if law.support[0] < 0 or law.quantity != "squared singular values":
+                raise LinearAlgebraError(
+                    f"FreeProduct multiplies laws of squared singular values; {law} is a law of {law.quantity}"
+                )
+
+    def free_factors(self) -> tuple[Law, ...]:
+        return tuple(part for law in self.factors for part in law.free_factors())
+
+    def __str__(self) -> str:
+        return " ⊠ ".join(f"{law}" if count == 1 else f"({law})^{count}" for law, count in self._counted)

@@ -1,0 +1,37 @@
+"""Full spectra of every layer Jacobian and of the weights, for every checkpoint of a run; goes on where it stopped.
+
+python -m scripts.analyze --workdir=runs/a --steps=0,last
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+from absl import flags as absl_flags
+
+from scripts import flags
+
+WORKDIR = absl_flags.DEFINE_string("workdir", "", "folder of a run, or several separated by commas (required)")
+STEPS = absl_flags.DEFINE_string("steps", "", "checkpoints, as in 0,500,last; all by default")
+LAYERS = absl_flags.DEFINE_string("layers", "*", "layers, as in blocks/*,end_to_end")
+INPUTS = absl_flags.DEFINE_integer("inputs", 0, "probe inputs; 0: as many as the run has", lower_bound=0)
+PROCESSES = absl_flags.DEFINE_integer("processes", 1, "processes that share the checkpoints", lower_bound=1)
+
+
+def main() -> None:
+    if not WORKDIR.value:
+        raise absl_flags.Error("--workdir is required: the folder of a run that scripts.train made")
+    from train.analysis import analyze
+    from train.analysis_display import follow
+
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    for workdir in filter(None, map(str.strip, WORKDIR.value.split(","))):
+        results = analyze(
+            workdir, steps=STEPS.value, layers=LAYERS.value, inputs=INPUTS.value, processes=PROCESSES.value
+        )
+        follow(results, workdir)
+
+
+if __name__ == "__main__":
+    flags.run(main)

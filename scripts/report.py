@@ -1,0 +1,30 @@
+"""One HTML page about a run, or comparing several: spectra, conditioning and loss over the steps; opens without a network.
+
+python -m scripts.report --workdir=runs/a,runs/b --out=report.html
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import flags as absl_flags
+
+from scripts import flags
+
+WORKDIR = absl_flags.DEFINE_string("workdir", "", "folder of a run, or several separated by commas (required)")
+OUT = absl_flags.DEFINE_string("out", "", "file to write; report.html in the first workdir by default")
+
+
+def main() -> None:
+    if not WORKDIR.value:
+        raise absl_flags.Error("--workdir is required: the folder of a run that scripts.train made")
+    from train.report import write_report
+
+    path, runs = write_report([part.strip() for part in WORKDIR.value.split(",") if part.strip()], OUT.value or None)
+    for warning in (warning for run in runs for warning in run.warnings):
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser; it needs no network")
+
+
+if __name__ == "__main__":
+    flags.run(main)

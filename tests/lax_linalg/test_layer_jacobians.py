@@ -1,0 +1,371 @@
+"""`la.layer_jacobians` on NNX, Linen and plain functions: against dense `jax.jacfwd`, and what it refuses by name."""
+
+from __future__ import annotations
+
+import threading
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+
+import lax_linalg as la
+import models
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError, UnknownNameError
+
+
+def reference(f, x):
+    """Dense per-example Jacobians of a function of batches."""
+    J = jax.vmap(jax.jacfwd(lambda x: f(x[None])[0]))(x)
+    return np.asarray(J).reshape(x.shape[0], -1, x[0].size)
+
+
+class Net(nnx.Module):
+    """Containers, an activation module, a layer used twice, and dropout."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Linear(4, 5, rngs=rngs)
+        self.shared = nnx.Linear(5, 5, rngs=rngs)
+        self.unused = nnx.Linear(5, 5, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.blocks = nnx.List([nnx.Sequential(nnx.Linear(5, 5, rngs=rngs), jnp.tanh) for _ in range(2)])
+
+    def __call__(self, x):
+        x = jnp.tanh(self.shared(jnp.tanh(self.shared(self.first(x)))))
+        for block in self.blocks:
+            x = x + self.dropout(block(x))
+        return x
+
+
+@pytest.fixture
+def net():
+    model = Net(nnx.Rngs(0))
+    model.eval()
+    return model
+
+
+@pytest.fixture
+def x(key):
+    return jax.random.normal(key, (3, 4))
+
+
+def test_every_layer_at_its_own_input(net, x):
+    J = la.layer_jacobians(net, x)
+    assert list(J) == [
+        "first",
+        "shared",
+        "shared@2",
+        "blocks/0",
+        "blocks/0/layers/0",
+        "blocks/1",
+        "blocks/1/layers/0",
+        "end_to_end",
+    ]
+    assert list(J.skipped) == ["unused"]
+    assert "not called" in J.skipped["unused"]
+    h1 = net.first(x)
+    h2 = jnp.tanh(net.shared(h1))
+    h3 = jnp.tanh(net.shared(h2))
+    inputs = {"first": x, "shared": h1, "shared@2": h2, "blocks/0": h3, "end_to_end": x}
+    layers = {"first": net.first, "shared": net.shared, "shared@2": net.shared, "blocks/0": net.blocks[0]}
+    for path, at in inputs.items():
+        np.testing.assert_allclose(J[path].x, at, atol=1e-6)
+        matrices = la.materialize(J[path])
+        np.testing.assert_allclose(matrices, reference(layers.get(path, net), at), atol=1e-6)
+        singular = np.linalg.svd(matrices, compute_uv=False)
+        np.testing.assert_allclose(la.svdvals(J[path]), singular, atol=1e-5)
+        np.testing.assert_allclose(la.materialize(J[path][1]), matrices[1], atol=1e-6)
+
+
+def test_the_model_is_left_as_it_was(net, x):
+    classes = [type(m) for _, m in nnx.iter_modules(net)]
+    state = jax.tree.map(jnp.copy, nnx.state(net))
+    la.layer_jacobians(net, x)
+    assert [type(m) for _, m in nnx.iter_modules(net)] == classes
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(net, nnx.Param), nnx.filter_state(state, nnx.Param))
+    assert net.first(x).shape == (3, 5)
+
+
+def test_threads_do_not_see_each_other(x):
+    nets = [Net(nnx.Rngs(i)) for i in range(4)]
+    found = {}
+    for n in nets:
+        n.eval()
+    threads = [
+        threading.Thread(target=lambda i=i: found.__setitem__(i, la.layer_jacobians(nets[i], x))) for i in range(4)
+    ]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for i, n in enumerate(nets):
+        assert [len(found[i]), len(found[i].skipped)] == [8, 1]
+        np.testing.assert_array_equal(found[i]["shared"].x, n.first(x))
+
+
+def test_patterns(net, x):
+    assert list(la.layer_jacobians(net, x, "end_to_end")) == ["end_to_end"]
+    assert list(la.layer_jacobians(net, x, ["blocks/?", "shared*"])) == ["shared", "shared@2", "blocks/0", "blocks/1"]
+    assert list(la.layer_jacobians(net, x, ["dropout*"])) == ["dropout", "dropout@2"]
+    with pytest.raises(UnknownNameError, match=r"unknown layer 'blok/\*'.*Available: .*blocks/0.*end_to_end.*first"):
+        la.layer_jacobians(net, x, ["blok/*"])
+    with pytest.raises(UnknownNameError, match="did you mean 'first'"):
+        la.layer_jacobians(net, x, "frst")
+
+
+def test_jit_with_the_state_as_data(net, x):
+    graphdef, state = nnx.split(net)
+    traces = []
+
+    @jax.jit
+    def spectra(state, x):
+        traces.append(1)
+        return {path: la.svdvals(J) for path, J in la.layer_jacobians(nnx.merge(graphdef, state), x).items()}
+
+    eager = {path: la.svdvals(J) for path, J in la.layer_jacobians(net, x).items()}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), spectra(state, x), eager)
+    scaled = jax.tree.map(lambda a: 2 * a if jnp.issubdtype(a.dtype, jnp.inexact) else a, state)
+    np.testing.assert_allclose(spectra(scaled, x)["first"], 2 * eager["first"], atol=1e-5)
+    assert len(traces) == 1
+    J = jax.jit(la.layer_jacobians, static_argnames="layers")(net, x, layers=("first", "end_to_end"))
+    assert (list(J), J.skipped) == (["first", "end_to_end"], {})  # the dict is a pytree and keeps its order
+
+
+def test_gradient_of_a_spectrum_with_respect_to_the_parameters(net, x):
+    graphdef, state = nnx.split(net, nnx.Param, ...)[0], nnx.split(net, nnx.Param, ...)[1:]
+
+    def largest(params):
+        J = la.layer_jacobians(nnx.merge(graphdef, params, state[1]), x, "first")["first"]
+        return la.opnorm(J).sum()
+
+    u, _, vt = np.linalg.svd(np.asarray(net.first.kernel[...]))
+    gradient = jax.grad(largest)(state[0])["first"]["kernel"][...]
+    np.testing.assert_allclose(gradient, 3 * np.outer(u[:, 0], vt[0]), atol=1e-4)
+
+
+def test_end_to_end_is_the_product_of_a_sequential_net(key):
+    rngs = nnx.Rngs(0)
+    net = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.LayerNorm(4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs))
+    J = la.layer_jacobians(net, jax.random.normal(key, (2, 3)))
+    a, b, c = (la.materialize(J[f"layers/{i}"]) for i in range(3))
+    np.testing.assert_allclose(la.materialize(J["end_to_end"]), c @ b @ a, atol=1e-5)
+
+
+def test_our_layers_agree_with_their_declared_operators(key):
+    model = models.create("resnet", input_shape=(4, 4, 1), widths=(2, 4), rngs=nnx.Rngs(0))
+    J = la.layer_jacobians(model, jax.random.normal(key, (2, 4, 4, 1)), ["stem", "blocks/0/conv1", "head"])
+    for path, layer in (("stem", model.stem), ("blocks/0/conv1", model.blocks[0].conv1), ("head", model.head)):
+        A = la.materialize(layer.operator(J[path].x.shape[1:]))
+        np.testing.assert_allclose(la.materialize(J[path]), jnp.stack([A, A]), atol=1e-6)
+
+
+# --- Linen ---
+
+
+class CNN(linen.Module):
+    """Convolutions, pooling, dense layers, with batch statistics and dropout that depend on `train`."""
+
+    @linen.compact
+    def __call__(self, x, train: bool = False):
+        x = linen.relu(linen.Conv(2, (3, 3))(x))
+        x = linen.avg_pool(x, (2, 2), strides=(2, 2))
+        x = linen.BatchNorm(use_running_average=not train)(x)
+        x = x.reshape(x.shape[0], -1)
+        x = linen.relu(linen.Dense(6, name="hidden")(x))
+        x = linen.Dropout(0.5, deterministic=not train)(x)
+        return linen.Dense(3)(x)
+
+
+@pytest.fixture
+def cnn(key):
+    images = jax.random.normal(key, (2, 4, 4, 1))
+    return CNN(), CNN().init(key, images), images
+
+
+def test_linen_model(cnn):
+    module, variables, images = cnn
+    J = la.layer_jacobians((module, variables), images)
+    assert list(J) == ["Conv_0", "BatchNorm_0", "hidden", "Dense_0", "end_to_end"]
+    np.testing.assert_allclose(
+        la.materialize(J["end_to_end"]), reference(lambda x: module.apply(variables, x), images), atol=1e-6
+    )
+    kernel = variables["params"]["hidden"]["kernel"]
+    np.testing.assert_allclose(la.materialize(J["hidden"]), jnp.stack([kernel.T] * 2), atol=1e-6)
+    bound = la.layer_jacobians(module.bind(variables), images, "hidden")
+    np.testing.assert_array_equal(bound["hidden"].x, J["hidden"].x)
+    spectra = jax.jit(lambda v, x: la.svdvals(la.layer_jacobians((module, v), x)["Conv_0"]))(variables, images)
+    np.testing.assert_allclose(spectra, la.svdvals(J["Conv_0"]), atol=1e-5)
+
+
+def test_linen_in_training_mode_is_refused_by_layer(cnn):
+    module, variables, images = cnn
+    with pytest.raises(LinearAlgebraError, match=r"layer 'BatchNorm_0' normalises with the batch's own statistics"):
+        la.layer_jacobians((module, variables), images, call_kwargs={"train": True})
+    with pytest.raises(LinearAlgebraError, match=r"CNN has no variables; give \(module, variables\)"):
+        la.layer_jacobians(module, images)
+
+
+class Encoder(linen.Module):
+    """A pre-norm transformer block with set-up submodules: self-attention takes one array, its inside several."""
+
+    def setup(self):
+        self.norm = linen.LayerNorm()
+        self.attention = linen.MultiHeadDotProductAttention(2, qkv_features=4, deterministic=True)
+        self.mlp = linen.Sequential([linen.Dense(8), linen.gelu, linen.Dense(4)])
+
+    def __call__(self, x):
+        x = x + self.attention(self.norm(x))
+        return x + self.mlp(x)
+
+
+def test_transformer_block(key):
+    x = jax.random.normal(key, (2, 3, 4))
+    block = Encoder()
+    variables = block.init(key, x)
+    J = la.layer_jacobians((block, variables), x)
+    assert {"norm", "attention", "attention/query", "mlp", "mlp/layers_0", "end_to_end"} <= set(J)
+    f = lambda x: block.apply(variables, x)  # noqa: E731
+    np.testing.assert_allclose(la.materialize(J["end_to_end"]), reference(f, x), atol=1e-5)
+    attention = lambda x: block.apply(variables, x, method=lambda b, x: b.attention(x))  # noqa: E731
+    np.testing.assert_allclose(la.materialize(J["attention"]), reference(attention, J["attention"].x), atol=1e-5)
+
+
+# --- plain functions ---
+
+
+def test_plain_functions_and_equinox(key, x):
+    mlp = eqx.nn.MLP(4, 2, 5, 1, key=key)
+    J = la.layer_jacobians({"mlp": mlp, "softmax": jax.nn.softmax}, x)
+    assert list(J) == ["mlp", "softmax", "end_to_end"]
+    expected = jax.vmap(jax.jacfwd(lambda x: jax.nn.softmax(mlp(x))))(x)
+    np.testing.assert_allclose(la.materialize(J["end_to_end"]), expected, atol=1e-6)
+    assert all(leaf.shape for leaf in J["mlp"].args)  # the weights are data
+    layers = [mlp.layers[0], jax.nn.relu, mlp.layers[1]]
+    a, b, c = (la.materialize(J) for J in list(la.layer_jacobians(layers, x).values())[:3])
+    np.testing.assert_allclose(c @ b @ a, jax.vmap(jax.jacfwd(mlp))(x), atol=1e-6)
+
+
+def test_one_function(x):
+    J = la.layer_jacobians(jnp.sin, x)
+    assert list(J) == ["sin", "end_to_end"]
+
+
+# --- refused, or skipped with the reason ---
+
+
+class Awkward(nnx.Module):
+    """Layers that have no Jacobian of their own."""
+
+    def __init__(self, rngs):
+        self.pair = nnx.Bilinear(4, 4, 4, rngs=rngs) if hasattr(nnx, "Bilinear") else Two(rngs)
+        self.tuple = Tuple(rngs)
+        self.inner = nnx.Linear(4, 4, rngs=rngs)
+        self.merged = nnx.Linear(2, 2, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.pair(x, x)
+        x, _ = self.tuple(x)
+        x = nnx.remat(lambda layer, x: layer(x))(self.inner, x)
+        return self.merged(x.reshape(-1, 2)).reshape(x.shape)
+
+
+class Two(nnx.Module):
+    def __init__(self, rngs):
+        self.left, self.right = nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 4, rngs=rngs)
+
+    def __call__(self, x, y):
+        return self.left(x) * self.right(y)
+
+
+class Tuple(nnx.Module):
+    def __init__(self, rngs):
+        self.linear = nnx.Linear(4, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.linear(x), None
+
+
+def test_layers_without_a_jacobian_are_skipped_with_the_reason(x):
+    model = Awkward(nnx.Rngs(0))
+    J = la.layer_jacobians(model, x)
+    graphdef, state = nnx.split(model)
+    whole = lambda x: nnx.merge(graphdef, nnx.as_pure(state))(x)  # noqa: E731  # nnx.remat needs variables of its own level
+    np.testing.assert_allclose(la.materialize(J["end_to_end"]), reference(whole, x), atol=1e-5)
+    reasons = {
+        "pair": "takes 2 arrays",
+        "tuple": "returns a tuple",
+        "inner": "inside a JAX transformation",
+        "merged": r"has an input of shape \(6, 2\), whose first axis is not the batch of 3",
+    }
+    assert set(J.skipped) == set(reasons)
+    for path, reason in reasons.items():
+        with pytest.raises(LinearAlgebraError, match=f"layer '{path}' .*{reason}"):
+            la.layer_jacobians(model, x, path)
+
+
+def test_training_mode_is_refused_by_layer(net, x):
+    net.train()
+    with pytest.raises(LinearAlgebraError, match=r"layer 'dropout' drops units at random \(rate 0.5\).*model.eval\(\)"):
+        la.layer_jacobians(net, x)
+    norm = nnx.Sequential(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), nnx.BatchNorm(4, rngs=nnx.Rngs(0)))
+    with pytest.raises(LinearAlgebraError, match="layer 'layers/1' normalises"):
+        la.layer_jacobians(norm, x)
+    norm.eval()
+    assert "layers/1" in la.layer_jacobians(norm, x)
+
+
+def test_tokens_are_looked_up_before_the_first_jacobian():
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(nnx.Embed(7, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs))
+    J = la.layer_jacobians(model, jnp.array([[1, 2], [3, 4]]))
+    assert (list(J), list(J.skipped)) == (["layers/1"], ["layers/0", "end_to_end"])
+    with pytest.raises(LinearAlgebraError, match=r"layer 'end_to_end' has an input of int32.*astype"):
+        la.layer_jacobians(model, jnp.array([[1, 2]]), "end_to_end")
+
+
+def test_non_finite_activations_name_the_layer(net, x):
+    net.blocks[1].layers[0].kernel[...] = net.blocks[1].layers[0].kernel[...].at[0, 0].set(jnp.nan)
+    with pytest.raises(NonFiniteError, match=r"layer 'blocks/1/layers/0' turns finite inputs into 3 NaN"):
+        la.layer_jacobians(net, x)
+    with pytest.raises(NonFiniteError, match="the probe inputs hold NaN"):
+        la.layer_jacobians(net, x.at[0, 0].set(jnp.inf))
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "error", "message"),
+    [
+        ([jnp.sin], jnp.float32(1), DimensionMismatch, r"a batch \[B, …\]"),
+        ([jnp.sin], jnp.ones((0, 2)), DimensionMismatch, "at least one example"),
+        ([], jnp.ones((1, 2)), LinearAlgebraError, "at least one function"),
+        ([3], jnp.ones((1, 2)), LinearAlgebraError, "needs a function, got a int"),
+        (3, jnp.ones((1, 2)), LinearAlgebraError, "expected an nnx.Module"),
+        ({"end_to_end": jnp.sin}, jnp.ones((1, 2)), UnknownNameError, "another name"),
+        ([jnp.modf, jnp.sin], jnp.ones((1, 2)), LinearAlgebraError, "layer '0' returns a tuple"),
+        ([jnp.modf], jnp.ones((1, 2)), LinearAlgebraError, "layer '0' returns a tuple"),
+        ([jnp.sin], jnp.ones((1, 2), int), LinearAlgebraError, "layer '0' has an input of int32"),
+    ],
+)
+def test_bad_input(model, inputs, error, message):
+    with pytest.raises(error, match=message):
+        la.layer_jacobians(model, inputs)
+
+
+# --- batches ---
+
+
+def test_batch_products_and_printing(net, x):
+    J = la.layer_jacobians(net, x, "first")["first"]
+    assert repr(J) == "3 × 5×4 Jacobian{float32} of first at (4,)"
+    assert (J.shape, J.dtype, len(J)) == ((3, 5, 4), jnp.float32, 3)
+    np.testing.assert_allclose(J @ jnp.ones((3, 4)), la.materialize(J).sum(-1), atol=1e-6)
+    np.testing.assert_allclose(la.norm(J), np.linalg.norm(la.materialize(J), axis=(1, 2)), rtol=1e-5)
+    with pytest.raises(DimensionMismatch, match="batch of 3 operators applies to"):
+        J @ jnp.ones(4)
+    with pytest.raises(DimensionMismatch, match=r"transpose gives operators"):
+        la.transpose(J)
+    with pytest.raises(IndexError, match="no index 3"):
+        J[3]
+    with pytest.raises(DimensionMismatch, match="eigvals needs a square matrix"):
+        la.eigvals(J)

@@ -1,0 +1,247 @@
+"""`la.SpectrumProbe`: right spectra, one compilation, a bounded queue that skips aloud and loses nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx
+
+import lax_linalg as la
+import models
+from lax_linalg import probe as probe_module
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+
+
+@pytest.fixture
+def x(key):
+    return jax.random.normal(key, (2, 4))
+
+
+def mlp(seed=0):
+    return models.create(
+        "mlp", input_shape=(4,), num_classes=3, widths=(5, 5), rngs=nnx.Rngs(seed), dropout=0.25, kernel_init="gaussian"
+    )
+
+
+def test_records_hold_the_layers_spectra(x):
+    model = mlp()  # in training mode: the probe measures in evaluation mode
+    probe = la.SpectrumProbe(model, x, quantities=("singular_values", "eigenvalues"))
+    assert probe.submit(7, model)
+    (record,) = probe.wait()
+    assert (record.step, probe.skipped, probe.pending, record.nonfinite) == (7, [], 0, ())
+    assert 0 < record.seconds < 60
+    model.eval()
+    J = la.layer_jacobians(model, x)
+    assert probe.layers == tuple(record.spectra) == tuple(J) == ("layers/0", "layers/1", "head", "end_to_end")
+    for path, measured in record.spectra.items():
+        np.testing.assert_allclose(measured["singular_values"], la.svdvals(J[path]), atol=1e-5)
+        assert isinstance(measured["singular_values"], np.ndarray)
+        assert (np.diff(measured["singular_values"]) <= 0).all()
+    assert [path for path, measured in record.spectra.items() if "eigenvalues" in measured] == ["layers/1"]
+    eigenvalues = record.spectra["layers/1"]["eigenvalues"]
+    assert eigenvalues.shape == (2, 5)
+    np.testing.assert_allclose(eigenvalues, la.eigvals(J["layers/1"]), atol=1e-5)
+
+
+def test_states_are_taken_in_any_form(x):
+    model = mlp()
+    probe = la.SpectrumProbe(model, x, layers=["head"])
+    state = nnx.state(model)
+    without_streams = nnx.state(model, nnx.Param)
+    for step, given in enumerate((model, state, nnx.as_pure(state), without_streams, nnx.as_pure(without_streams))):
+        assert probe.submit(step, given)
+        probe.wait()
+    np.testing.assert_array_equal(probe.measure(state)["head"]["singular_values"].shape, (2, 3))
+
+
+def test_one_compilation_for_all_states_of_one_architecture(x):
+    first = la.SpectrumProbe(mlp(0), x, layers="layers/*")
+    first.submit(0, mlp(0))
+    before = probe_module._measure._cache_size()
+    first.submit(1, mlp(1))
+    second = la.SpectrumProbe(mlp(2), x + 1, layers="layers/*")
+    second.submit(0, mlp(2))
+    assert probe_module._measure._cache_size() == before
+    spectra = [r.spectra["layers/0"]["singular_values"] for r in first.wait() + second.wait()]
+    assert not np.allclose(spectra[0], spectra[1])
+    assert not np.allclose(spectra[1], spectra[2])
+
+
+def test_measure_is_pure_and_lives_inside_a_users_program(x):
+    model = mlp()
+    probe = la.SpectrumProbe(model, x, layers="end_to_end")
+    measured = jax.jit(lambda state: probe.measure(state)["end_to_end"]["singular_values"][:, 0])(nnx.state(model))
+    probe.submit(0, model)
+    (record,) = probe.wait()
+    np.testing.assert_allclose(measured, record.spectra["end_to_end"]["singular_values"][:, 0], atol=1e-5)
+
+
+def test_the_training_loop_may_donate_what_it_submitted(x):
+    model = mlp()
+    model.eval()
+    graphdef, state = nnx.split(model, nnx.Param, ...)[0], nnx.split(model, nnx.Param, ...)[1:]
+    params, rest = nnx.as_pure(state[0]), state[1]
+    probe = la.SpectrumProbe(model, x, layers="end_to_end", max_pending=10)
+    optimizer = optax.sgd(0.1)
+
+    @jax.jit
+    def spectrum(params):
+        return la.svdvals(la.layer_jacobians(nnx.merge(graphdef, params, rest), x, "end_to_end")["end_to_end"])
+
+    def update(params, opt):
+        gradients = jax.grad(lambda p: jnp.sum(nnx.merge(graphdef, p, rest)(x) ** 2))(params)
+        updates, opt = optimizer.update(gradients, opt, params)
+        return optax.apply_updates(params, updates), opt
+
+    update = jax.jit(update, donate_argnums=(0, 1))
+    opt, expected = optimizer.init(params), []
+    for step in range(5):
+        expected.append(np.asarray(spectrum(params)))
+        assert probe.submit(step, params)
+        params, opt = update(params, opt)
+    records = probe.wait()
+    assert [r.step for r in records] == list(range(5))
+    for record, spectrum_then in zip(records, expected):
+        np.testing.assert_allclose(record.spectra["end_to_end"]["singular_values"], spectrum_then, atol=1e-5)
+
+
+@pytest.fixture
+def slow_quantity():
+    """A probe quantity that holds the device until its gate is opened."""
+    gate = threading.Event()
+
+    def hold(values):
+        assert gate.wait(60)
+        return np.asarray(values)
+
+    def quantity(J):
+        values = J.map_verb(la.svdvals)
+        return jax.pure_callback(hold, jax.ShapeDtypeStruct(values.shape, values.dtype), values)
+
+    probe_module.probe_quantities.register("held")(quantity)
+    yield gate
+    gate.set()
+    del probe_module.probe_quantities._entries["held"]
+
+
+def test_back_pressure_skips_aloud_and_loses_nothing(x, slow_quantity):
+    probe = la.SpectrumProbe([jnp.tanh], x, quantities=["held"], max_pending=2)
+    start = time.perf_counter()
+    accepted = [probe.submit(step, [jnp.tanh]) for step in range(5)]
+    assert time.perf_counter() - start < 30  # nothing waited for the gate, which opens only now
+    assert accepted == [True, True, False, False, False]
+    assert (probe.skipped, probe.pending, probe.ready()) == ([2, 3, 4], 2, [])
+    slow_quantity.set()
+    assert [r.step for r in probe.wait()] == [0, 1]
+    assert probe.submit(5, [jnp.tanh])
+    while probe.pending:
+        time.sleep(0.01)
+    assert [r.step for r in probe.ready()] == [5]
+    assert (probe.ready(), probe.wait(), probe.skipped) == ([], [], [2, 3, 4])
+
+
+def test_seconds_are_the_programs_own(x, slow_quantity):
+    probe = la.SpectrumProbe([jnp.cos], x, quantities=["held"])
+    probe.submit(0, [jnp.cos])
+    probe.submit(1, [jnp.cos])
+    threading.Timer(0.5, slow_quantity.set).start()
+    first, second = (r.seconds for r in probe.wait())
+    assert 0.1 < first < 30
+    assert second < first
+    assert probe.submit_seconds > 0
+
+
+def test_errors_of_a_program_come_out_with_their_step(x):
+    def fail(values):
+        raise RuntimeError("host went away")
+
+    def quantity(J):
+        values = J.map_verb(la.svdvals)
+        return jax.pure_callback(fail, jax.ShapeDtypeStruct(values.shape, values.dtype), values)
+
+    probe_module.probe_quantities.register("failing")(quantity)
+    try:
+        probe = la.SpectrumProbe([jnp.sin], x, quantities=["failing"])
+        probe.submit(3, [jnp.sin])
+        with pytest.raises(Exception, match="host went away") as raised:
+            probe.wait()
+        assert any("spectrum probe of step 3" in note for note in raised.value.__notes__)
+    finally:
+        del probe_module.probe_quantities._entries["failing"]
+
+
+def test_non_finite_spectra_name_their_layers(x):
+    model = mlp()
+    probe = la.SpectrumProbe(model, x)
+    model.layers[1].kernel[...] = jnp.full((5, 5), jnp.nan)
+    probe.submit(0, model)
+    (record,) = probe.wait()
+    assert record.nonfinite == ("layers/1", "end_to_end")
+
+
+def test_linen_and_plain_functions(x, key):
+    module = linen.Sequential([linen.Dense(3), jnp.tanh])
+    variables = module.init(key, x)
+    probe = la.SpectrumProbe((module, variables), x)
+    assert probe.layers == ("layers_0", "end_to_end")
+    doubled = jax.tree.map(lambda a: 2 * a, variables)
+    for step, given in enumerate((variables, doubled, (module, doubled), module.bind(doubled))):
+        probe.submit(step, given)
+        probe.wait()
+    np.testing.assert_allclose(*(probe.measure(v)["layers_0"]["singular_values"] for v in ((module, doubled), doubled)))
+
+    functions = lambda s: [jax.tree_util.Partial(jnp.multiply, s)]  # noqa: E731
+    plain = la.SpectrumProbe(functions(jnp.ones(4)), x)
+    plain.submit(0, functions(3 * jnp.ones(4)))
+    np.testing.assert_allclose(plain.wait()[0].spectra["0"]["singular_values"], 3 * np.ones((2, 4)), rtol=1e-6)
+
+
+def test_states_of_another_architecture_are_refused(x):
+    probe = la.SpectrumProbe(mlp(), x)
+    other = models.create("mlp", input_shape=(4,), num_classes=3, widths=(5, 6), rngs=nnx.Rngs(0))
+    with pytest.raises(LinearAlgebraError, match=r"another architecture: .*head.*kernel.* is \[6, 3\].* for \[5, 3\]"):
+        probe.submit(0, other)
+    state = nnx.state(mlp(), nnx.Param)
+    del state["head"]
+    with pytest.raises(LinearAlgebraError, match="the state lacks head/bias, head/kernel"):
+        probe.submit(0, state)
+    plain = la.SpectrumProbe([jnp.sin], x)
+    with pytest.raises(LinearAlgebraError, match="not those that the probe was made with"):
+        plain.submit(0, [jnp.cos])
+    assert (probe.pending, plain.pending) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"quantities": ["singularvalues"]}, UnknownNameError, "did you mean 'singular_values'"),
+        ({"layers": ["stem"]}, UnknownNameError, "unknown layer 'stem'.*Available: 0, end_to_end"),
+        ({"max_pending": 0}, DimensionMismatch, "max_pending must be ≥ 1, got 0"),
+        ({"inputs": jnp.ones(())}, DimensionMismatch, "a batch"),
+        ({"inputs": jnp.ones((2, 3), int)}, LinearAlgebraError, "has an input of int32"),
+    ],
+)
+def test_bad_options_are_refused_when_the_probe_is_made(options, error, message):
+    with pytest.raises(error, match=message):
+        la.SpectrumProbe([jnp.sin], **{"inputs": jnp.ones((2, 3)), **options})
+
+
+def test_summary_of_known_spectra():
+    values = jnp.array([[4.0, 2.0, 1.0], [0.0, 0.0, 0.0], [3.0, 3.0, 3.0]])
+    s = la.summary(values)
+    np.testing.assert_allclose(s.sigma_max, [4, 0, 3])
+    np.testing.assert_allclose(s.sigma_median, [2, 0, 3])
+    np.testing.assert_allclose(s.sigma_min, [1, 0, 3])
+    np.testing.assert_allclose(s.cond, [4, np.inf, 1])
+    np.testing.assert_allclose(s.stable_rank, [21 / 16, 0, 3], rtol=1e-6)
+    p = np.array([4, 2, 1]) / 7
+    np.testing.assert_allclose(s.effective_rank, [np.exp(-(p * np.log(p)).sum()), 0, 3], rtol=1e-6)
+    np.testing.assert_allclose(s.log_volume, [np.log(8), -np.inf, 3 * np.log(3)], rtol=1e-6)
+    huge = la.summary(jnp.array([1e30, 1e30]))
+    np.testing.assert_allclose(huge.stable_rank, 2, rtol=1e-6)  # the squares would overflow

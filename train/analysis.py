@@ -1,0 +1,365 @@
+"""Analysis of the checkpoints of a run: full spectra of every layer's Jacobian and of the layers' weights.
+
+Each checkpoint gives one file analysis/step_NNNNNNNN.npz with the keys
+
+    <layer>::shape                       [2]            rows, columns of the Jacobian
+    <layer>::singular_values             [B, k]         descending, for each probe input
+    <layer>::eigenvalues                 [B, n] complex of square Jacobians
+    <layer>::henrici                     [B]            √(‖J‖_F² − Σ|λ|²) of square Jacobians
+    <layer>::operator_singular_values    [k]            of the linear map of layers that know theirs
+    <layer>::structure                   its structure, such as "Convolution"
+
+and all of them together the table analysis/table.csv. Files are whole or absent, so the analysis may be stopped at any
+time and goes on where it stopped.
+
+The device makes the Jacobians; their factorisations run in double precision on the host's cores. That costs little more
+there, and it lets Henrici's departure be taken as a difference of sums, which in single precision would leave only
+√ε ‖J‖ of a nearly normal Jacobian's.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import csv
+import functools
+import io
+import multiprocessing
+import os
+import pathlib
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import lax_linalg as la
+from train import checkpoints, config as configs, files
+from train.errors import CheckpointError, ConfigError
+from train.spectrum_summary import QUANTITIES, summarize
+from train.state import build_model
+from train.tasks import tasks
+
+FOLDER = "analysis"
+COLUMNS = (
+    *("step", "layer", "inputs", "rows", "columns"),
+    *QUANTITIES,
+    *("log_volume", "spectral_radius", "henrici", "structure", "operator_sigma_max", "operator_sigma_min"),
+)
+LAYERS_UNDER_WAY = 2  # Jacobians of so many layers lie on the host at a time
+
+Row = dict[str, Any]
+
+
+class Result(NamedTuple):
+    """What became of one checkpoint: its rows of the table, or why it has none."""
+
+    step: int
+    status: str  # "done", "kept" from an earlier analysis, or "unusable"
+    rows: list[Row]
+    message: str = ""
+    left: int = 0  # checkpoints still to be analysed
+
+
+class Analyst(NamedTuple):
+    """What the analysis of one run shares over its checkpoints: probe inputs, layer names and compiled programs."""
+
+    inputs: jax.Array
+    layers: tuple[str, ...]
+    capture: Any  # state -> LayerJacobians
+
+
+def analyze(
+    workdir: str | pathlib.Path, *, steps: str = "", layers: str = "*", inputs: int = 0, processes: int = 1
+) -> Iterator[Result]:
+    """Analyse the checkpoints of a run, one after the other or several at a time.
+
+    Args:
+        workdir: folder of a run.
+        steps: which checkpoints, as in "0,500,last"; all by default.
+        layers: patterns of layers, as in "blocks/*,end_to_end".
+        inputs: how many of the run's probe inputs; 0 for all.
+        processes: how many processes share the checkpoints.
+
+    Returns:
+        An iterator that gives a `Result` for each checkpoint as soon as its file is written and the table renewed:
+        first those analysed earlier, which are not done again.
+
+    Raises:
+        ConfigError: when `workdir` holds no run, another analysis of it is going on, or an option is not allowed.
+        CheckpointError: when there is no usable checkpoint, or not one of a step asked for.
+        UnknownNameError: for a pattern that no layer matches.
+
+    Cost: for each checkpoint and probe input, O(mn min(m, n)) a layer for singular values and about 10 n³ FLOPs for
+    eigenvalues. Equal Jacobians (of a linear layer, at all inputs) are factorised once.
+    """
+    workdir = pathlib.Path(workdir)
+    config = configs.load(workdir)
+    if inputs < 0 or processes < 1:
+        raise ConfigError(f"analysis of {inputs} inputs by {processes} processes: at least 0 and 1 are needed")
+    available = checkpoints.steps(workdir)
+    if not available:
+        raise CheckpointError(f"no checkpoints in {workdir}: there is nothing to analyse yet")
+    wanted = choose_steps(steps, available)
+    analyst = prepare(str(workdir), layers, inputs or config.spectrum_inputs)
+    with files.lock(workdir / FOLDER):
+        table = Table(workdir / FOLDER)
+        todo = []
+        for step in wanted:
+            path = file_of(workdir, step)
+            if not missing_layers(path, analyst):
+                yield Result(step, "kept", table.rows[step], left=len(wanted))
+                continue
+            todo.append(step)
+            if path.exists() and step not in table.rows:
+                warnings.warn(f"{path} is not whole; it is made anew", stacklevel=2)
+        work = functools.partial(analyze_checkpoint, str(workdir), layers, inputs or config.spectrum_inputs)
+        usable = len(todo) < len(wanted)
+        for number, result in enumerate(_shared_out(work, todo, min(processes, len(todo))), start=1):
+            if result.status == "done":
+                usable = True
+                table.put(result)
+            yield result._replace(left=len(todo) - number)
+        table.write()
+        if not usable:
+            raise CheckpointError(f"none of the {len(wanted)} checkpoints in {workdir} is usable")
+
+
+def choose_steps(text: str, available: list[int]) -> list[int]:
+    """Read "0,500,last" as steps that have a checkpoint; an empty text means all of them.
+
+    Raises:
+        ConfigError: for something that is no number, "first" or "last".
+        CheckpointError: for a step without a checkpoint; names the nearest.
+
+    Example:
+        >>> choose_steps("last, 0", [0, 50, 100])
+        [0, 100]
+    """
+    chosen = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if part in ("first", "last"):
+            chosen.add(available[0 if part == "first" else -1])
+        elif not part.isdecimal():
+            raise ConfigError(f"--steps: {part!r} is neither a step number nor first or last")
+        elif int(part) not in available:
+            near = min(available, key=lambda step: abs(step - int(part)))
+            raise CheckpointError(f"no checkpoint of step {part}; the nearest is {near}, the last {available[-1]}")
+        else:
+            chosen.add(int(part))
+    return sorted(chosen) or available
+
+
+@functools.cache
+def prepare(workdir: str, layers: str, inputs: int) -> Analyst:
+    """The probe inputs, layer names and program of a run; made once in each process."""
+    config = configs.load(workdir)
+    task = tasks[config.task]
+    test = task.load(config.data_dir).test
+    batch = {name: jnp.asarray(array[:inputs]) for name, array in test.items()}
+    x = task.prepare(batch)["input"]
+    model = build_model(config)
+    model.eval()
+    graphdef, state = nnx.split(model)
+    patterns = None if layers.strip() == "*" else tuple(part.strip() for part in layers.split(","))
+    capture = jax.jit(lambda state: la.layer_jacobians(nnx.merge(graphdef, state), x, patterns))
+    return Analyst(x, tuple(jax.eval_shape(capture, state)), capture)
+
+
+def analyze_checkpoint(workdir: str, layers: str, inputs: int, threads: int, step: int) -> Result:
+    """Analyse one checkpoint and write its file; what the file already has of it stays."""
+    try:
+        model = checkpoints.restore(workdir, step)
+    except CheckpointError as error:
+        return Result(step, "unusable", [], f"{error}; left out")
+    analyst = prepare(workdir, layers, inputs)
+    path = file_of(workdir, step)
+    arrays = read_whole(path)
+    missing = set(missing_layers(path, analyst))
+    modules = {"/".join(map(str, names)): module for names, module in nnx.iter_modules(model)}
+    jacobians = {name: J for name, J in analyst.capture(nnx.state(model)).items() if name in missing}
+    broken = []
+    for name, found in spectra_of(jacobians, threads):
+        module = modules.get(name.partition("@")[0])
+        found |= spectra_of_weights(module, jacobians[name].x.shape[1:])
+        arrays |= {f"{name}::{quantity}": values for quantity, values in found.items()}
+        if not np.isfinite(found["singular_values"]).all():
+            broken.append(name)
+    ordered = {key: arrays[key] for name in analyst.layers for key in arrays if key.rpartition("::")[0] == name}
+    buffer = io.BytesIO()
+    np.savez(buffer, **(ordered | arrays))
+    files.write_atomically(path, buffer.getvalue())
+    message = f"step {step}: Jacobians hold NaN or infinity in {', '.join(broken)}" if broken else ""
+    return Result(step, "done", rows_of(step, ordered | arrays), message)
+
+
+def spectra_of(jacobians: dict[str, Any], threads: int) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Form the Jacobians layer by layer on the device while the host's threads factorise those of the layers before."""
+    form = jax.jit(la.materialize)
+    waiting: collections.deque = collections.deque()
+
+    def oldest() -> tuple[str, dict[str, np.ndarray]]:
+        name, shape, futures, copies = waiting.popleft()
+        spectra = [future.result() for future in futures]
+        spectra = [spectra[i] for i in copies]
+        found = {quantity: np.stack([one[quantity] for one in spectra]) for quantity in spectra[0]}
+        return name, {"shape": np.array(shape), **found}
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        for name, batch in jacobians.items():
+            matrices = np.asarray(form(batch))
+            distinct, copies = _distinct(matrices)
+            futures = [pool.submit(spectrum_of, matrix) for matrix in distinct]
+            waiting.append((name, matrices.shape[1:], futures, copies))
+            while len(waiting) > LAYERS_UNDER_WAY:
+                yield oldest()
+        while waiting:
+            yield oldest()
+
+
+def spectrum_of(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """Singular values, and of a square matrix the eigenvalues and Henrici's departure; NaN if the matrix is not finite.
+
+    Args:
+        matrix: [m, n], of any floating-point type; factorised in double precision.
+
+    Returns:
+        "singular_values" [min(m, n)] descending and, if m = n, "eigenvalues" [n] and "henrici" [], in single precision.
+
+    Example:
+        >>> found = spectrum_of(np.array([[1.0, 3.0], [0.0, 2.0]]))
+        >>> sorted(found["eigenvalues"].real.tolist()), float(found["henrici"].round(4))
+        ([1.0, 2.0], 3.0)
+    """
+    A = np.asarray(matrix, np.complex128 if np.iscomplexobj(matrix) else np.float64)
+    m, n = A.shape
+    finite = bool(np.isfinite(A).all())
+    s = np.linalg.svd(A, compute_uv=False) if finite else np.full(min(m, n), np.nan)
+    if m != n:
+        return {"singular_values": s.astype(np.float32)}
+    eigenvalues = np.linalg.eigvals(A) if finite else np.full(n, np.nan + 0j)
+    departure = np.sqrt(np.maximum(0.0, np.sum(s**2) - np.sum(np.abs(eigenvalues) ** 2)))
+    return {
+        "singular_values": s.astype(np.float32),
+        "eigenvalues": eigenvalues.astype(np.complex64),
+        "henrici": departure.astype(np.float32),
+    }
+
+
+def spectra_of_weights(module: Any, input_shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The singular values of a layer's own linear map, by its structure's algorithm; empty for other layers."""
+    if not hasattr(module, "operator"):
+        return {}
+    operator = module.operator(input_shape)
+    return {
+        "operator_singular_values": np.asarray(jax.jit(la.svdvals)(operator)),
+        "structure": np.array(type(operator).__name__),
+    }
+
+
+def _distinct(matrices: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
+    """The different matrices of a stack [B, m, n], and for each of the B the index of its equal."""
+    distinct: list[np.ndarray] = []
+    copies = []
+    for matrix in matrices:
+        same = (i for i, other in enumerate(distinct) if np.array_equal(matrix, other))
+        index = next(same, len(distinct))
+        if index == len(distinct):
+            distinct.append(matrix)
+        copies.append(index)
+    return distinct, copies
+
+
+def file_of(workdir: str | pathlib.Path, step: int) -> pathlib.Path:
+    """Where the analysis of a step lies."""
+    return pathlib.Path(workdir) / FOLDER / f"step_{step:08d}.npz"
+
+
+def read_whole(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of an analysis file; none when it is missing, truncated or corrupt.
+
+    Example:
+        >>> read_whole(pathlib.Path("no/such/file.npz"))
+        {}
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile):
+        return {}
+
+
+def missing_layers(path: pathlib.Path, analyst: Analyst) -> list[str]:
+    """The layers that an analysis file lacks, or has for another number of probe inputs."""
+    arrays = read_whole(path)
+    found = {name: arrays.get(f"{name}::singular_values") for name in analyst.layers}
+    return [name for name, values in found.items() if values is None or len(values) != len(analyst.inputs)]
+
+
+def rows_of(step: int, arrays: dict[str, np.ndarray]) -> list[Row]:
+    """The rows of the table for one step: a layer a row, each number the median over the probe inputs."""
+    rows = []
+    for name in dict.fromkeys(key.rpartition("::")[0] for key in arrays):
+        of = {key.rpartition("::")[2]: values for key, values in arrays.items() if key.rpartition("::")[0] == name}
+        s = np.asarray(of["singular_values"], np.float64)
+        m, n = of["shape"].tolist()
+        row: Row = {"step": step, "layer": name, "inputs": len(s), "rows": m, "columns": n, **summarize(s)}
+        with np.errstate(divide="ignore"):
+            row["log_volume"] = float(np.median(np.log(s).sum(-1)))
+        if "eigenvalues" in of:
+            row["spectral_radius"] = float(np.median(np.abs(of["eigenvalues"]).max(-1)))
+            row["henrici"] = float(np.median(of["henrici"]))
+        if "structure" in of:
+            row["structure"] = str(of["structure"])
+            row["operator_sigma_max"], row["operator_sigma_min"] = of["operator_singular_values"][[0, -1]].tolist()
+        rows.append(row)
+    return rows
+
+
+class Table:
+    """analysis/table.csv: a row for each step and layer of all the analysis files there are."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.path = folder / "table.csv"
+        self.rows: dict[int, list[Row]] = {}
+        for path in sorted(folder.glob("step_*.npz")):
+            step = int(path.stem.removeprefix("step_"))
+            if arrays := read_whole(path):
+                self.rows[step] = rows_of(step, arrays)
+
+    def put(self, result: Result) -> None:
+        """Take in the rows of a step and write the table."""
+        self.rows[result.step] = result.rows
+        self.write()
+
+    def write(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for step in sorted(self.rows):
+            for row in self.rows[step]:
+                writer.writerow({key: f"{value:.7g}" if isinstance(value, float) else value for key, value in row.items()})
+        files.write_atomically(self.path, text.getvalue().encode())
+
+
+def _shared_out(work: Any, steps: list[int], processes: int) -> Iterator[Result]:
+    """The results of work(threads, step) in this process, or in several, each with its share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // max(1, processes))
+    if processes <= 1:
+        yield from (work(threads, step) for step in steps)
+        return
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share one accelerator
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
+        futures = [pool.submit(work, threads, step) for step in steps]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()

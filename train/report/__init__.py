@@ -1,0 +1,6 @@
+"""The report of one or several runs as a single HTML page."""
+
+from train.report.load import Run, load_run, load_runs
+from train.report.page import render, write_report
+
+__all__ = ["Run", "load_run", "load_runs", "render", "write_report"]

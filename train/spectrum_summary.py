@@ -1,0 +1,45 @@
+"""A layer's singular values over the probe inputs in a few numbers: the same in metrics.jsonl, the table and the report."""
+
+from __future__ import annotations
+
+import numpy as np
+
+QUANTITIES = ("sigma_max", "sigma_median", "sigma_min", "cond", "stable_rank", "effective_rank")
+
+
+def summarize(singular_values: np.ndarray) -> dict[str, float]:
+    """Summarise the spectra of one layer, each number the median over the probe inputs.
+
+    For one input: sigma_max = σ₁, sigma_median, sigma_min = σ_k, cond = σ₁/σ_k (infinite for a singular Jacobian),
+    stable_rank = Σσ²/σ₁², effective_rank = exp(−Σ p log p) with p = σ/Σσ. The zero matrix has rank 0 and cond ∞.
+
+    Args:
+        singular_values: [B, k] or [k], k ≥ 1, in any order.
+
+    Returns:
+        A number for each of `QUANTITIES`; NaN where the spectrum is.
+
+    Cost: O(B k log k) in double precision, on the host.
+
+    Example:
+        >>> {name: round(value, 3) for name, value in summarize(np.array([2.0, 1.0, 1.0])).items()}
+        {'sigma_max': 2.0, 'sigma_median': 1.0, 'sigma_min': 1.0, 'cond': 2.0, 'stable_rank': 1.5, 'effective_rank': 2.828}
+
+    Source: effective rank: Roy & Vetterli, The effective rank (EUSIPCO 2007), definition 1.
+    """
+    s = np.atleast_2d(np.asarray(singular_values, np.float64))
+    largest, smallest = s.max(-1), s.min(-1)
+    scale = np.where(largest == 0, 1.0, largest)[:, None]
+    p = s / scale
+    p = p / np.where(largest == 0, 1.0, p.sum(-1))[:, None]
+    entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = {
+            "sigma_max": largest,
+            "sigma_median": np.median(s, axis=-1),
+            "sigma_min": smallest,
+            "cond": np.where(largest == 0, np.inf, largest / smallest),
+            "stable_rank": np.sum((s / scale) ** 2, axis=-1),
+            "effective_rank": np.where(largest == 0, 0.0, np.exp(entropy)),
+        }
+    return {name: float(np.median(each[name])) for name in QUANTITIES}
