@@ -63,24 +63,26 @@ class Checkpoints:
             CheckpointError: when there are checkpoints and none is usable; they are left as they are.
         """
         saved = sorted(self._manager.all_steps(), reverse=True)
-        failures: dict[int, Exception] = {}
+        failures: dict[int, str] = {}
         for step in saved:
             try:
                 items = {
                     name: _restore_item(self._manager, step, name, item) for name, item in _items(template).items()
                 }
             except Exception as error:  # Orbax raises many kinds for a damaged file
-                failures[step] = error
+                failures[step] = _brief(error)
                 continue
             self._set_aside(failures)
             return TrainState(**items[MODEL], **items[TRAINER])
         if failures:
-            why = _brief(failures[saved[0]])
-            raise CheckpointError(f"none of the {len(saved)} checkpoints in {self.folder} is usable ({why}); give a new --workdir")
+            why = failures[saved[0]]
+            raise CheckpointError(
+                f"none of the {len(saved)} checkpoints in {self.folder} is usable ({why}); give a new --workdir"
+            )
         return None
 
-    def _set_aside(self, failures: dict[int, Exception]) -> None:
-        for step, error in failures.items():
+    def _set_aside(self, failures: dict[int, str]) -> None:
+        for step, why in failures.items():
             source = step_folder(self.folder, step)
             target = self.folder.with_name(f"{FOLDER}_unusable") / f"{source.name}"
             target.parent.mkdir(exist_ok=True)
@@ -89,7 +91,7 @@ class Checkpoints:
                 number += 1
                 target = target.with_name(f"{source.name}.{number}")
             source.rename(target)
-            warnings.warn(f"checkpoint {step} is not usable ({_brief(error)}); moved to {target}", stacklevel=3)
+            warnings.warn(f"checkpoint {step} is not usable ({why}); moved to {target}", stacklevel=3)
         if failures:
             self._manager.reload()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import warnings
 
@@ -23,6 +24,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore:coroutine.*never awaited:RuntimeWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def collect_what_a_failed_read_left():
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
