@@ -35,6 +35,7 @@ from lax_linalg.operators.dense import Dense as Dense
 from lax_linalg.operators.diagonal import Diagonal as Diagonal
 from lax_linalg.operators.diagonal_plus_low_rank import DiagonalPlusLowRank as DiagonalPlusLowRank
 from lax_linalg.operators.hankel import Hankel as Hankel
+from lax_linalg.operators.hermitian import Hermitian as Hermitian, Symmetric as Symmetric
 from lax_linalg.operators.householder import Householder as Householder, HouseholderProduct as HouseholderProduct
 from lax_linalg.operators.jordan import JordanBlock as JordanBlock
 from lax_linalg.operators.kronecker import Kronecker as Kronecker
@@ -44,6 +45,11 @@ from lax_linalg.operators.permutation import Permutation as Permutation
 from lax_linalg.operators.symtridiagonal import SymTridiagonal as SymTridiagonal
 from lax_linalg.operators.toeplitz import Toeplitz as Toeplitz, levinson as levinson
 from lax_linalg.operators.toeplitz_solvers import Levinson as Levinson
+from lax_linalg.operators.triangular import (
+    LowerTriangular as LowerTriangular,
+    Triangular as Triangular,
+    UpperTriangular as UpperTriangular,
+)
 from lax_linalg.operators.triangular_toeplitz import TriangularToeplitz as TriangularToeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal as Tridiagonal
 from lax_linalg.operators.tridiagonal_toeplitz import TridiagonalToeplitz as TridiagonalToeplitz

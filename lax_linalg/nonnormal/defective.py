@@ -93,10 +93,14 @@ def _nearest(A: SquareMatrix) -> NearestDefective:
     lower = max(float((touch / n).min()), float(gap.min()) / (2 * _basis_condition(schur)))
     candidates: list[tuple[_Candidate, int]] = []
     for p in np.argsort(touch, kind="stable")[:_PAIRS]:
-        a, b = values[i[p]], values[j[p]]
+        a, b = complex(values[i[p]]), complex(values[j[p]])
         share = kappa[i[p]] / (kappa[i[p]] + kappa[j[p]]) if np.isfinite(touch[p]) and touch[p] > 0 else 0.5
         start = a + (b - a) * share
-        candidates += [(c, p) for c in (_saddle(A.array, start, gap[p]), _bound_at(A.array, a), _bound_at(A.array, b))]
+        found = _saddle(A.array, complex(start), float(gap[p])), _bound_at(A.array, a), _bound_at(A.array, b)
+        candidates += [(candidate, p) for candidate in found]
+            (c, p)
+            for c in (_saddle(A.array, complex(start), float(gap[p])), _bound_at(A.array, a), _bound_at(A.array, b))
+        ]
         if p == np.argmin(touch):
             candidates.append((_merge(schur, a), p))
     best, p = min(candidates, key=lambda pair: pair[0].upper)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from lax_linalg.errors import LinearAlgebraError
 
@@ -21,41 +22,32 @@ def jordan_curve(eigenvalue: Any, powers: Any, size: int = 2) -> jax.Array:
     j terms: huge k neither overflow in between nor cancel; what is itself out of range becomes 0 or inf.
 
     Args:
-            eigenvalue: λ, real or complex scalar.
-            powers: k ≥ 0, an integer or an array of integers [...].
-            size: the size of the block.
+        eigenvalue: λ, real or complex scalar.
+        powers: k ≥ 0, an integer or an array of integers [...].
+        size: the size of the block.
 
-        Returns:
-            [..., size] in the dtype of λ; relative error O(jε), or O(kε) in the phase of a complex λ.
+    Returns:
+        [..., size] in the dtype of λ; relative error O(jε), or O(kε) in the phase of a complex λ.
 
-        Raises:
-            LinearAlgebraError: for a size below 1, or powers that are not integers ≥ 0.
+    Raises:
+        LinearAlgebraError: for a size below 1, or powers that are not integers ≥ 0.
 
-        Cost: O(size) an element.
+    Cost: O(size) an element.
 
-        Example:
-            >>> from lax_linalg.nonnormal import jordan_curve
-            >>> print(jordan_curve(0.5, [0, 1, 2, 3]))
-            [[1.   0.  ]
-             [0.5  1.  ]
-             [0.25 1.  ]
-             [0.125 0.75 ]]
+    Example:
+        >>> from lax_linalg.nonnormal import jordan_curve
+        >>> print(jordan_curve(0.5, [0, 1, 2, 3]))
+        [[1.    0.   ]
+         [0.5   1.   ]
+         [0.25  1.   ]
+         [0.125 0.75 ]]
 
-        Source: Horn & Johnson, Matrix Analysis (2nd ed.), 3.1 and Topics in Matrix Analysis, 6.2.
+    Source: Horn & Johnson, Matrix Analysis (2nd ed.), 3.1 and Topics in Matrix Analysis, 6.2.
     """
     size = _block_size(size)
     lam = _floating(eigenvalue)
     real = jnp.finfo(lam.dtype).dtype
-    concrete = not isinstance(powers, jax.core.Tracer)
-    if not jnp.issubdtype(jnp.result_type(powers), jnp.integer) or (concrete and np.any(np.asarray(powers) < 0)):
-        raise LinearAlgebraError(f"powers of a Jordan block are integers k ≥ 0, got {powers}")
-    if concrete:  # differences are exact for k up to 2⁵³ when they are taken here
-        left = np.asarray(powers, np.int64)[..., None] - np.arange(size)
-        k, left = jnp.asarray(np.asarray(powers, float)[..., None], real), jnp.asarray(left.astype(float), real)
-        parity = jnp.asarray((np.asarray(powers, np.int64)[..., None] - np.arange(size)) % 2, real)
-    else:
-        k, left = jnp.asarray(powers, real)[..., None], (jnp.asarray(powers)[..., None] - jnp.arange(size)).astype(real)
-        parity = ((jnp.asarray(powers)[..., None] - jnp.arange(size)) % 2).astype(real)
+    k, left, odd = (jnp.asarray(x, real) for x in _exponents(powers, size, real))
     modulus = jnp.abs(lam)
     binomial, log_binomial = [jnp.ones_like(k)], [jnp.zeros_like(k)]
     for j in range(1, size):
@@ -73,8 +65,22 @@ def jordan_curve(eigenvalue: Any, powers: Any, size: int = 2) -> jax.Array:
         turns = left * (jnp.angle(lam) / (2 * jnp.pi))
         sign = jnp.exp(2j * jnp.pi * (turns - jnp.round(turns))).astype(lam.dtype)
     else:
-        sign = jnp.where((lam < 0) & (parity == 1), -1, 1).astype(lam.dtype)
+        sign = jnp.where((lam < 0) & (odd == 1), -1, 1).astype(lam.dtype)
     return jnp.where(left >= 0, sign * moduli, 0)
+
+
+def _exponents(powers: Any, size: int, real: Any) -> tuple[Any, Any, Any]:
+    """k [..., 1], k − j [..., size] and its parity; differences are taken between integers, which is exact."""
+    if isinstance(powers, Tracer):
+        integers, difference = powers, powers[..., None] - jnp.arange(size)
+        if not jnp.issubdtype(powers.dtype, jnp.integer):
+            raise LinearAlgebraError(f"powers of a Jordan block are integers k ≥ 0, got {powers.dtype}")
+        return integers[..., None].astype(real), difference.astype(real), (difference % 2).astype(real)
+    integers = np.asarray(powers)
+    if not np.issubdtype(integers.dtype, np.integer) or np.any(integers < 0):
+        raise LinearAlgebraError(f"powers of a Jordan block are integers k ≥ 0, got {powers}")
+    difference = integers.astype(np.int64)[..., None] - np.arange(size)
+    return integers[..., None].astype(float), difference.astype(float), (difference % 2).astype(float)
 
 
 def jordan_power(eigenvalue: Any, size: int, power: Any) -> jax.Array:
@@ -125,7 +131,7 @@ def jordan_function(function: Callable[[Any], Any], eigenvalue: Any, size: int) 
     Example:
         >>> import jax.numpy as jnp
         >>> from lax_linalg.nonnormal import jordan_function
-        >>> print(jordan_function(jnp.exp, 0.0, 3))
+        >>> print(jordan_function(jnp.exp, 0.0, 3).round(4))
         [[1.  1.  0.5]
          [0.  1.  1. ]
          [0.  0.  1. ]]

@@ -79,7 +79,7 @@ def kreiss_constant(A: Any, continuous: bool = False, rtol: float = 1e-3) -> Kre
 def require_stable(A: SquareMatrix, schur: SchurForm, continuous: bool, question: str) -> float:
     """The distance of the spectrum from instability; raises when an eigenvalue lies beyond it by more than rounding."""
     if continuous:
-        growth, name, limit = float(schur.eigenvalues.real.max()), "spectral abscissa max Re λ", 0.0
+        growth, name, limit = float(np.real(schur.eigenvalues).max()), "spectral abscissa max Re λ", 0.0
     else:
         growth, name, limit = float(np.abs(schur.eigenvalues).max()), "spectral radius", 1.0
     if growth - limit > tolerance(A, schur):

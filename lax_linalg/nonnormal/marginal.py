@@ -29,7 +29,7 @@ def marginal_bound(A: SquareMatrix, schur: SchurForm, continuous: bool) -> NearB
         LinearAlgebraError: when a marginal eigenvalue is defective, so that the powers are unbounded.
     """
     values = schur.eigenvalues
-    reach = -values.real if continuous else 1 - np.abs(values)
+    reach = -np.real(values) if continuous else 1 - np.abs(values)
     # numerically one eigenvalue: within the square root of the precision, which is how far a double one splits
     closeness = math.sqrt(A.eps) * max(schur.norm, 1e-300)
     marginal = values[reach <= 16 * A.order * A.eps * max(schur.norm, 1e-300)]
@@ -61,7 +61,7 @@ def _projector(
     import scipy.linalg
 
     centre = cluster.mean()
-    t, z, count = scipy.linalg.schur(
+    t, z, count = scipy.linalg.schur(  # type: ignore[misc]
         schur.triangle, output="complex", sort=lambda value: bool(abs(value - centre) <= 2 * closeness)
     )
     block = t[:count, :count] - centre * np.eye(count)

@@ -101,7 +101,7 @@ def _extreme(A: SquareMatrix, eps: float, rtol: float, line: bool) -> Pseudospec
     if not rtol > 0:
         raise LinearAlgebraError(f"rtol must be positive, got {rtol}")
     resolvent = Resolvent(schur, A.real)
-    size = schur.eigenvalues.real if line else np.abs(schur.eigenvalues)
+    size = np.real(schur.eigenvalues) if line else np.abs(schur.eigenvalues)
     outermost = schur.eigenvalues[size.argmax()]
     direction = 1.0 if line or outermost == 0 else outermost / abs(outermost)
     # Λ + disc(ε) ⊆ Λ_ε ⊆ W(A) + disc(ε)

@@ -66,13 +66,13 @@ class Line:
         return self.abscissa + 1j * self.scale * np.tan(np.clip(t, -np.pi, np.pi) / 2)
 
     def phase(self, t: np.ndarray, eigenvalues: np.ndarray) -> np.ndarray:
-        y = self.points(t).imag[:, None]
-        return np.arctan((y - eigenvalues.imag) / (self.abscissa - eigenvalues.real)).sum(1)
+        y = np.imag(self.points(t))[:, None]
+        return np.arctan((y - np.imag(eigenvalues)) / (self.abscissa - np.real(eigenvalues))).sum(1)
 
     def nodes(self, eigenvalues: np.ndarray) -> np.ndarray:
         """Parameters that resolve the phase: each eigenvalue's own phase in equal steps."""
         u = np.tan(np.linspace(-np.pi, np.pi, 16, endpoint=False)[1:] / 2)
-        y = eigenvalues.imag[:, None] + (self.abscissa - eigenvalues.real)[:, None] * u
+        y = np.imag(eigenvalues)[:, None] + (self.abscissa - np.real(eigenvalues))[:, None] * u
         return 2 * np.arctan(y / self.scale)
 
     def form(self, triangle: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray, float]:

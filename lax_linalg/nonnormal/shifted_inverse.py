@@ -131,14 +131,15 @@ class ShiftedTriangle:
 
 
 def _parts(x: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    return jnp.asarray(x.real), jnp.asarray(x.imag)
+    return jnp.asarray(np.real(x)), jnp.asarray(np.imag(x))
 
 
 def _interleave(a: np.ndarray, block: int) -> np.ndarray:
     """The real form [[Re, −Im], [Im, Re]] of a complex matrix, block by block."""
     k = len(a) // block
     blocks = a.reshape(k, block, k, block)
-    real = np.stack([np.stack([blocks.real, -blocks.imag], 2), np.stack([blocks.imag, blocks.real], 2)])
+    re, im = np.real(blocks), np.imag(blocks)
+    real = np.stack([np.stack([re, -im], 2), np.stack([im, re], 2)])
     # real: [row part, k, block, column part, k, block] -> rows (k, part, block), columns (k, part, block)
     return np.ascontiguousarray(real.transpose(1, 0, 2, 4, 3, 5)).reshape(2 * len(a), 2 * len(a))
 

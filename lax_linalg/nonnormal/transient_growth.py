@@ -144,7 +144,7 @@ def _growth(A: SquareMatrix, steps: int | None, continuous: bool, step: float | 
             raise
         bounded = False
     growth_rate = float(np.linalg.eigvalsh((A.array + A.array.conj().T) / 2)[-1])
-    dt = 1.0 if not continuous else step or _time_step(growth_rate, float(schur.eigenvalues.real.max()), schur.norm)
+    dt = 1.0 if not continuous else step or _time_step(growth_rate, float(np.real(schur.eigenvalues).max()), schur.norm)
     one = 1 + tolerance(A, schur)
     with double_precision():
         a = jax.scipy.linalg.expm(jnp.asarray(A.array) * dt) if continuous else jnp.asarray(A.array)

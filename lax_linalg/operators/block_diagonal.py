@@ -16,7 +16,7 @@ from lax_linalg.operators.assemble import padded, paired_svd
 from lax_linalg.operators.base import LinearOperator, as_operator, operator
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.lazy import Product, Sum
-from lax_linalg.operators.uniform_scaling import UniformScaling, _shift as shift
+from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, conj, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense, tr
 from lax_linalg.verbs.cholesky import Cholesky, cholesky, not_positive_definite

@@ -15,7 +15,7 @@ from lax_linalg.operators.bidiagonal import Bidiagonal
 from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.triangular_toeplitz import TriangularToeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal
-from lax_linalg.operators.uniform_scaling import UniformScaling, _shift as shift
+from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, multiply, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet

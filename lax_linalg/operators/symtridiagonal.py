@@ -11,7 +11,7 @@ from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.bidiagonal import Bidiagonal
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.tridiagonal import Tridiagonal, binary_scale, require_band
-from lax_linalg.operators.uniform_scaling import UniformScaling, _shift as shift
+from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, dense, diag, materialize
 from lax_linalg.verbs.cholesky import Cholesky, cholesky

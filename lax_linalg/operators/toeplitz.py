@@ -18,7 +18,7 @@ from lax_linalg.operators.toeplitz_solvers import (
     schur_cholesky,
     solve_toeplitz,
 )
-from lax_linalg.operators.uniform_scaling import UniformScaling, _shift as shift
+from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.cholesky import Cholesky, cholesky

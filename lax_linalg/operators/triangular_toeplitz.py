@@ -12,7 +12,7 @@ from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.fourier import toeplitz_entries, toeplitz_product
 from lax_linalg.operators.toeplitz import Toeplitz
-from lax_linalg.operators.uniform_scaling import UniformScaling, _shift as shift
+from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet

@@ -9,7 +9,7 @@ from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal
-from lax_linalg.operators.uniform_scaling import UniformScaling, _shift as shift
+from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet

@@ -219,29 +219,29 @@ def _(A: UniformScaling, B: LinearOperator) -> LinearOperator:
 @add.rule(LinearOperator, UniformScaling, cost="O(1)", precedence=1)
 def _(A: LinearOperator, B: UniformScaling) -> LinearOperator:
     """Lazy sum with λI of A's size."""
-    B = _shift(A, B)
+    B = shift(A, B)
     return Sum((A, B))
 
 
 @add.rule(Sum, UniformScaling, cost="O(1)", precedence=1)
 def _(A: Sum, B: UniformScaling) -> LinearOperator:
     """Lazy sum with λI of A's size, kept flat."""
-    return Sum((*A.terms, _shift(A, B)))
+    return Sum((*A.terms, shift(A, B)))
 
 
 @add.rule(Dense, UniformScaling, cost="O(mn)", precedence=1)
 def _(A: Dense, B: UniformScaling) -> Dense:
     """Shifted diagonal."""
-    return Dense(A.array + materialize(_shift(A, B)))
+    return Dense(A.array + materialize(shift(A, B)))
 
 
 @add.rule(Diagonal, UniformScaling, cost="O(n)", precedence=1)
 def _(A: Diagonal, B: UniformScaling) -> Diagonal:
     """Shifted diagonal."""
-    return Diagonal(A.diagonal + _diagonal(_shift(A, B)))
+    return Diagonal(A.diagonal + _diagonal(shift(A, B)))
 
 
-def _shift(A: LinearOperator, B: UniformScaling) -> UniformScaling:
+def shift(A: LinearOperator, B: UniformScaling) -> UniformScaling:
     m, n = A.shape
     if m != n:
         raise DimensionMismatch(f"A + λI needs a square matrix, got {m}×{n}")

@@ -1,0 +1,332 @@
+"""`Hermitian` and `Symmetric`: a triangle of an array and the promise of symmetry, which makes spectra real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NotPositiveDefiniteError, UnknownNameError
+from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.diagonal import Diagonal
+from lax_linalg.operators.uniform_scaling import UniformScaling, shift
+from lax_linalg.verbs.arithmetic import add, adjoint, inner, multiply, same_shape, scale, transpose
+from lax_linalg.verbs.basic import dense, diag, materialize
+from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
+from lax_linalg.verbs.functions import exp, implicit_root, log, matrix_exponential, sqrt
+from lax_linalg.verbs.predicates import ishermitian, isnormal, issymmetric
+from lax_linalg.verbs.schur import Schur, schur
+from lax_linalg.verbs.solve import inv, pinv, require_nonzero
+from lax_linalg.verbs.svd import SVD, svd, svdvals
+
+
+@operator(data=("array",), meta=("uplo",))
+class Hermitian(LinearOperator):
+    """The Hermitian matrix with the given upper (or lower) triangle; the other one is not looked at.
+
+    Args:
+        array: [n, n].
+        uplo: "U" or "L", the triangle that counts; of its diagonal the real part.
+
+    Raises:
+        DimensionMismatch: unless `array` is square.
+        UnknownNameError: for another `uplo`.
+
+    Spectra are real: `eigvals` ascending, `svdvals` their moduli, `sqrt` and `log` real for a real matrix.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> A = la.Hermitian([[2.0, 1j], [0.0, 2.0]])
+        >>> A
+        2×2 Hermitian{complex64} U
+        >>> print(la.eigvals(A).round(4))
+        [1. 3.]
+    """
+
+    array: jax.Array
+    uplo: str = "U"
+
+    def _validate(self) -> None:
+        shape = jnp.shape(self.array)
+        if len(shape) != 2 or shape[0] != shape[1]:
+            raise DimensionMismatch(f"{type(self).__name__} takes a square array, got shape {list(shape)}")
+        if self.uplo not in ("U", "L"):
+            raise UnknownNameError.of("triangle", str(self.uplo), ("U", "L"))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.array.shape[-2:]  # type: ignore[return-value]
+
+    def _matmat(self, X: jax.Array) -> jax.Array:
+        return materialize(self).astype(X.dtype) @ X
+
+    def _describe(self) -> str:
+        return self.uplo
+
+
+@operator(data=("array",), meta=("uplo",))
+class Symmetric(Hermitian):
+    """The real symmetric matrix with the given upper (or lower) triangle; the other one is not looked at.
+
+    Args:
+        array: real, [n, n].
+        uplo: "U" or "L", the triangle that counts.
+
+    Raises:
+        LinearAlgebraError: for a complex array; `Hermitian` is for those.
+        DimensionMismatch, UnknownNameError: as `Hermitian`.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(la.svdvals(la.Symmetric([[0.0, 2.0], [9.0, 3.0]])).round(4))
+        [4. 1.]
+    """
+
+    array: jax.Array
+    uplo: str = "U"
+
+    def _validate(self) -> None:
+        super()._validate()
+        if jnp.iscomplexobj(self.array):
+            raise LinearAlgebraError("Symmetric is for real arrays; use la.Hermitian or la.Dense for a complex one")
+
+
+def _like(A: Hermitian, *others: LinearOperator) -> type[Hermitian]:
+    """The type of a combination: Symmetric if all are real by type."""
+    real = isinstance(A, Symmetric) and not any(jnp.issubdtype(B.dtype, jnp.complexfloating) for B in others)
+    return Symmetric if real else Hermitian
+
+
+# --- algebra ---
+
+
+@materialize.rule(Hermitian, cost="O(n²)")
+def _(A: Hermitian) -> jax.Array:
+    """The triangle and its mirror image."""
+    strict = jnp.triu(A.array, 1) if A.uplo == "U" else jnp.tril(A.array, -1)
+    return strict + strict.conj().T + jnp.diag(jnp.diagonal(A.array).real).astype(A.array.dtype)
+
+
+@diag.rule(Hermitian, cost="O(n)")
+def _(A: Hermitian) -> jax.Array:
+    """Real part of the stored diagonal."""
+    return jnp.diagonal(A.array).real.astype(A.array.dtype)
+
+
+@transpose.rule(Hermitian, cost="O(n²)")
+def _(A: Hermitian) -> Hermitian:
+    """Conjugate entries."""
+    return type(A)(A.array.conj(), A.uplo)
+
+
+@adjoint.rule(Hermitian, cost="O(1)")
+def _(A: Hermitian) -> Hermitian:
+    """The matrix itself."""
+    return A
+
+
+@scale.rule(Hermitian, cost="O(n²)")
+def _(A: Hermitian, alpha) -> LinearOperator:
+    """Scaled array; dense for a complex number."""
+    if jnp.iscomplexobj(alpha):
+        return Dense(alpha * materialize(A))
+    return type(A)(alpha * A.array, A.uplo)
+
+
+@add.rule(Hermitian, Hermitian, cost="O(n²)")
+def _(A: Hermitian, B: Hermitian) -> Hermitian:
+    """Sum of the arrays."""
+    same_shape(A, B)
+    structure = _like(A, B) if isinstance(B, Symmetric) else Hermitian
+    if A.uplo == B.uplo:
+        return structure(A.array + B.array, A.uplo)
+    return structure(materialize(A) + materialize(B))
+
+
+@add.rule(Hermitian, UniformScaling, cost="O(n)", precedence=1)
+def _(A: Hermitian, B: UniformScaling) -> LinearOperator:
+    """Shifted diagonal; dense for a complex number."""
+    B = shift(A, B)
+    if jnp.issubdtype(B.dtype, jnp.complexfloating):
+        return Dense(materialize(A) + materialize(B))
+    return type(A)(A.array + materialize(B), A.uplo)
+
+
+@add.rule(Hermitian, Diagonal, cost="O(n)")
+def _(A: Hermitian, B: Diagonal) -> LinearOperator:
+    """Added to the diagonal; dense for a complex one."""
+    same_shape(A, B)
+    if jnp.issubdtype(B.dtype, jnp.complexfloating):
+        return Dense(materialize(A) + materialize(B))
+    return type(A)(A.array + materialize(B), A.uplo)
+
+
+@add.rule(Diagonal, Hermitian, cost="O(n)")
+def _(A: Diagonal, B: Hermitian) -> LinearOperator:
+    """Added to the diagonal; dense for a complex one."""
+    return add(B, A)
+
+
+def _dense_product(A: LinearOperator, B: LinearOperator) -> Dense:
+    """Product of the materialised matrices."""
+    inner(A, B)
+    return Dense(materialize(A) @ materialize(B))
+
+
+for _left, _right in ((Hermitian, Hermitian), (Hermitian, Dense), (Dense, Hermitian)):
+    multiply.rule(_left, _right, cost="O(n³)")(_dense_product)
+
+
+# --- spectra ---
+
+
+@eigvals.rule(Hermitian, cost="O(n³)")
+def _(A: Hermitian) -> jax.Array:
+    """LAPACK's symmetric eigensolver: real, ascending."""
+    a = dense(A)
+    return jnp.linalg.eigvalsh(a, symmetrize_input=False) if a.size else jnp.zeros((0,), a.real.dtype)
+
+
+def _eigh(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if a.size == 0:
+        return jnp.zeros((0,), a.real.dtype), a
+    w, V = jnp.linalg.eigh(a, symmetrize_input=False)
+    return w, V
+
+
+@eigen.rule(Hermitian, cost="O(n³)")
+def _(A: Hermitian) -> Eigen:
+    """LAPACK's symmetric eigensolver: real ascending values, orthonormal vectors."""
+    return Eigen(*_eigh(dense(A)))
+
+
+@svdvals.rule(Hermitian, cost="O(n³)")
+def _(A: Hermitian) -> jax.Array:
+    """Moduli of the eigenvalues, sorted."""
+    return -jnp.sort(-jnp.abs(eigvals(A)))
+
+
+@svd.rule(Hermitian, cost="O(n³)")
+def _(A: Hermitian, *, full: bool = False) -> SVD:
+    """Eigenvectors by decreasing modulus, with the signs of the eigenvalues on the left."""
+    w, V = _eigh(dense(A))
+    order = jnp.argsort(-jnp.abs(w))
+    w, V = w[order], V[:, order]
+    return SVD(V * jnp.where(w < 0, -1, 1).astype(w.dtype), jnp.abs(w), V.conj().T)
+
+
+@schur.rule(Hermitian, cost="O(n³)")
+def _(A: Hermitian) -> Schur:
+    """Eigenvalues and orthonormal eigenvectors."""
+    w, V = (x.astype(jnp.result_type(x.dtype, jnp.complex64)) for x in _eigh(dense(A)))
+    return Schur(jnp.diag(w), V, w)
+
+
+# --- inverses and functions: Hermitian again ---
+
+
+@inv.rule(Hermitian, cost="O(n³)")
+def _(A: Hermitian) -> Hermitian:
+    """LU with partial pivoting; the result is Hermitian."""
+    return type(A)(materialize(inv.fallback(A)))
+
+
+@pinv.rule(Hermitian, cost="O(n³)")
+def _(A: Hermitian, *, rtol: float | None = None, atol: jax.Array | float = 0) -> Hermitian:
+    """SVD, small singular values dropped; the result is Hermitian."""
+    return type(A)(materialize(pinv.fallback(A, rtol=rtol, atol=atol)))
+
+
+@exp.rule(Hermitian, cost="O(n³)")
+def _(A: Hermitian) -> Hermitian:
+    """Scaling and squaring; the result is Hermitian."""
+    a = dense(A)
+    return type(A)(matrix_exponential(a) if a.size else a)
+
+
+@sqrt.rule(Hermitian, cost="O(n³)")
+def _(A: Hermitian) -> Hermitian:
+    """Square roots of the eigenvalues; NotPositiveDefiniteError (NaN under jit) where one is negative."""
+
+    def divided(w: jax.Array) -> jax.Array:
+        r = jnp.sqrt(w)
+        return 1 / (r[:, None] + r[None, :])
+
+    return _principal("sqrt", A, jnp.sqrt, lambda X: X @ X, divided)
+
+
+@log.rule(Hermitian, cost="O(n³)")
+def _(A: Hermitian) -> Hermitian:
+    """Logarithms of the eigenvalues; NotPositiveDefiniteError (NaN under jit) where one is negative."""
+
+    def divided(w: jax.Array) -> jax.Array:
+        # (log x − log y)/(x − y) = 2 atanh(z)/(z (x + y)) with z = (x − y)/(x + y), without cancellation
+        total = w[:, None] + w[None, :]
+        z = (w[:, None] - w[None, :]) / total
+        return 2 * jnp.where(z == 0, 1, jnp.arctanh(z) / jnp.where(z == 0, 1, z)) / total
+
+    return _principal("log", A, jnp.log, matrix_exponential, divided)
+
+
+def _principal(
+    name: str,
+    A: Hermitian,
+    of_eigenvalues: Callable[[jax.Array], jax.Array],
+    inverse: Callable[[jax.Array], jax.Array],
+    divided_differences: Callable[[jax.Array], jax.Array],
+) -> Hermitian:
+    a = dense(A)
+    if a.size == 0:
+        return type(A)(a)
+
+    def spectrum() -> tuple[jax.Array, jax.Array]:
+        w, V = _eigh(a)
+        rounding = 10 * w.shape[0] * jnp.finfo(w.dtype).eps * jnp.max(jnp.abs(w))
+        return jnp.where(w < -rounding, jnp.nan, jnp.maximum(w, 0)), V
+
+    def compute() -> jax.Array:
+        w, V = spectrum()
+        return (V * of_eigenvalues(w)) @ V.conj().T
+
+    def derivative(E: jax.Array) -> jax.Array:
+        # Daleckii & Krein: L(A, E) = V (F ∘ VᴴEV) Vᴴ (Higham 2008, theorem 3.11)
+        w, V = spectrum()
+        return V @ (divided_differences(w) * (V.conj().T @ E @ V)) @ V.conj().T
+
+    def transposed(E: jax.Array) -> jax.Array:
+        return derivative(E.conj()).conj()  # Aᵀ is the conjugate of A
+
+    X = implicit_root(a, inverse, compute, derivative, transposed)
+    if not isinstance(X, Tracer) and not bool(jnp.isfinite(X).all()):
+        w, _ = _eigh(a)
+        require_nonzero(jnp.where(spectrum()[0] == 0, 0, 1), name)
+        raise NotPositiveDefiniteError(
+            f"{name} of a matrix that is Hermitian by type needs eigenvalues ≥ 0, the smallest is {float(w[0]):.3g}; "
+            f"la.{name}(la.Dense(...)) gives the complex result",
+            index=0,
+        )
+    return type(A)(X)
+
+
+# --- predicates ---
+
+
+@ishermitian.rule(Hermitian, cost="O(1)")
+def _(A: Hermitian, *, rtol: float | None = None) -> jax.Array:
+    """True by type."""
+    return jnp.asarray(True)
+
+
+@issymmetric.rule(Symmetric, cost="O(1)")
+def _(A: Symmetric, *, rtol: float | None = None) -> jax.Array:
+    """True by type."""
+    return jnp.asarray(True)
+
+
+@isnormal.rule(Hermitian, cost="O(1)")
+def _(A: Hermitian, *, rtol: float | None = None) -> jax.Array:
+    """True by type."""
+    return jnp.asarray(True)
