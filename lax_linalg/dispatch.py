@@ -174,8 +174,9 @@ def require_finite(A: Any, verb_name: str) -> None:
             continue
         if not jnp.issubdtype(leaf.dtype, jnp.inexact) or isinstance(leaf, jax.ShapeDtypeStruct):
             continue
-        if not bool(jnp.isfinite(leaf).all()):
+        with jax.ensure_compile_time_eval():  # a known array that a traced function closes over is checked all the same
             bad = int(leaf.size - jnp.isfinite(leaf).sum())
+        if bad:
             raise NonFiniteError(
                 f"{verb_name} needs finite numbers, but {bad} of {leaf.size} parameters of the {type(A).__name__} "
                 "matrix are NaN or infinite"

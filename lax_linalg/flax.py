@@ -50,7 +50,7 @@ def structure_of(model: Any, call_kwargs: Mapping[str, Any]) -> tuple[NNXStructu
         ) from None
     if isinstance(model, nnx.Module):
         graphdef, state = nnx.split(model)
-        return NNXStructure(graphdef, kwargs), nnx.as_pure(state)  # variables would remember who traced them
+        return NNXStructure(Static(graphdef), kwargs), nnx.as_pure(state)  # variables would remember who traced them
     if isinstance(model, linen.Module):
         if model.scope is None:
             raise LinearAlgebraError(
@@ -58,13 +58,38 @@ def structure_of(model: Any, call_kwargs: Mapping[str, Any]) -> tuple[NNXStructu
             )
         model = model.unbind()
     if isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], linen.Module):
-        return LinenStructure(model[0], kwargs), model[1]
+        return LinenStructure(Static(model[0]), kwargs), model[1]
     raise LinearAlgebraError(
         f"expected an nnx.Module or a (linen module, variables) pair, got a {type(model).__name__}"
     )
 
 
 # --- what the two have in common: recording calls ---
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Static:
+    """A static value that may be unhashable (a module with a list among its attributes): then it equals itself only.
+
+    Example:
+        >>> Static((1,)) == Static((1,)), Static([1]) == Static([1])
+        (True, False)
+    """
+
+    value: Any
+
+    def _key(self) -> Any:
+        try:
+            hash(self.value)
+        except TypeError:
+            return id(self.value)
+        return self.value
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Static) and self._key() == other._key()
 
 
 class Recorder:
@@ -159,13 +184,13 @@ def _arguments(function: Any, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
 class NNXStructure:
     """An NNX model without its arrays: its graph definition and the keyword arguments of its call."""
 
-    graphdef: Any
+    graphdef: Static
     kwargs: tuple = ()
 
     def trace(self, state: Any, x: jax.Array) -> list[Call]:
         """All calls of the model's submodules and of the model itself."""
-        pristine = dict(nnx.iter_modules(nnx.merge(self.graphdef, state)))
-        model = nnx.merge(self.graphdef, state)
+        pristine = dict(nnx.iter_modules(nnx.merge(self.graphdef.value, state)))
+        model = nnx.merge(self.graphdef.value, state)
         recorder, paths, skipped = Recorder(x.shape[0]), {}, []
         for path, module in list(nnx.iter_modules(model)):
             if not path or not callable(module):
@@ -196,13 +221,13 @@ class NNXStructure:
 
     def evaluation(self, state: Any) -> NNXStructure:
         """The same with every submodule in evaluation mode."""
-        model = nnx.merge(self.graphdef, state)
+        model = nnx.merge(self.graphdef.value, state)
         model.eval()
-        return NNXStructure(nnx.graphdef(model), self.kwargs)
+        return NNXStructure(Static(nnx.graphdef(model)), self.kwargs)
 
     def template(self, state: Any) -> Any:
         """Shapes of the arrays; the random streams themselves, which evaluation does not draw from."""
-        variables = nnx.to_flat_state(nnx.state(nnx.merge(self.graphdef, state)))
+        variables = nnx.to_flat_state(nnx.state(nnx.merge(self.graphdef.value, state)))
         pure = [(p, nnx.as_pure(v) if isinstance(v, nnx.RngState) else shapes(nnx.as_pure(v))) for p, v in variables]
         return nnx.from_flat_state(pure)
 
@@ -228,7 +253,7 @@ class NNXStructure:
 class NNXLayer:
     """One NNX module as a pure function (x_b, state) -> y_b of one example."""
 
-    graphdef: Any
+    graphdef: Static
     template: Template
     name: str = dataclasses.field(compare=False)
 
@@ -238,7 +263,7 @@ class NNXLayer:
 
     def __call__(self, x: jax.Array, state: Any) -> jax.Array:
         args, kwargs = self.template.fill(x[None])
-        return nnx.merge(self.graphdef, state)(*args, **kwargs)[0]
+        return nnx.merge(self.graphdef.value, state)(*args, **kwargs)[0]
 
 
 def _static_template(kwargs: tuple) -> tuple[Any, tuple]:
@@ -265,7 +290,7 @@ def _recording(cls: type) -> type:
 
         def layer(template: Template, name: str) -> tuple[NNXLayer, Any]:
             graphdef, state = nnx.split(pristine)
-            return NNXLayer(graphdef, template, name), nnx.as_pure(state)
+            return NNXLayer(Static(graphdef), template, name), nnx.as_pure(state)
 
         recorder.end(ticket, layer, args, kwargs, y, _has_parameters(pristine))
         return y
@@ -285,7 +310,7 @@ def _has_parameters(module: Any) -> bool:
 class LinenStructure:
     """A Linen module and the keyword arguments of its call; the state is its variables."""
 
-    module: Any
+    module: Static
     kwargs: tuple = ()
 
     def trace(self, state: Any, x: jax.Array) -> list[Call]:
@@ -305,13 +330,13 @@ class LinenStructure:
 
             def layer(template: Template, name: str) -> tuple[LinenLayer, Any]:
                 alone, variables = module.unbind()
-                return LinenLayer(alone, template, name), variables
+                return LinenLayer(Static(alone), template, name), variables
 
             recorder.end(ticket, layer, args, kwargs, y, default)
             return y
 
         with linen.intercept_methods(intercept):
-            y = self.module.apply(state, x, **dict(self.kwargs))
+            y = self.module.value.apply(state, x, **dict(self.kwargs))
         whole = LinenLayer(self.module, Template(*_static_template(self.kwargs)), END_TO_END)
         reason = unfit([x], y, x.shape[0])
         return [*recorder.result(), Call(END_TO_END, None if reason else whole, (state,), x, y, True, reason)]
@@ -336,7 +361,7 @@ class LinenStructure:
 class LinenLayer:
     """One Linen module as a pure function (x_b, variables) -> y_b of one example."""
 
-    module: Any
+    module: Static
     template: Template
     name: str = dataclasses.field(compare=False)
 
@@ -346,4 +371,4 @@ class LinenLayer:
 
     def __call__(self, x: jax.Array, variables: Any) -> jax.Array:
         args, kwargs = self.template.fill(x[None])
-        return self.module.apply(variables, *args, **kwargs)[0]
+        return self.module.value.apply(variables, *args, **kwargs)[0]

@@ -108,7 +108,9 @@ class SpectrumProbe:
         LinearAlgebraError: for layers asked for by name that have no Jacobian.
         DimensionMismatch: for a max_pending that is not positive, or inputs that are not a batch.
 
-    Cost: the model is traced once for each set of shapes; equal architectures share one compilation.
+    Cost: the model is traced once for each set of shapes; architectures that are equal and hashable share one
+    compilation. A quantity that calls back to the host (eigenvalues under `la.platform.forced("host")`) makes `submit`
+    wait on the CPU, where JAX runs such programs synchronously; `submit_seconds` counts that.
 
     Example:
         >>> import lax_linalg as la

@@ -41,11 +41,6 @@ KNOWN_FAILURES = (
     "s_transform.numerical_s_transform",
     "tracy_widom.TracyWidom.wishart",
     "tracy_widom.fredholm_determinant",
-    "test_the_training_loop_may_donate_what_it_submitted",
-    "test_linen_and_plain_functions",
-    "test_errors_of_a_program_come_out_with_their_step",
-    "test_back_pressure_skips_aloud_and_loses_nothing",
-    "test_seconds_are_the_programs_own",
 )
 
 

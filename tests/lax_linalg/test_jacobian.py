@@ -97,6 +97,14 @@ def test_jit_vmap_and_gradients(key):
     np.testing.assert_allclose(jax.jit(lambda J, v: J @ v)(J, jnp.ones(6)), reference(tall, x[0]).sum(1), atol=1e-5)
 
 
+def test_arrays_that_a_jitted_function_closes_over_are_still_checked():
+    good, bad = jnp.ones((2, 3)), jnp.full((2, 3), jnp.nan)
+    scaled = jax.jit(lambda s, x=good: s * la.svdvals(la.jacobian(tall, x)))(2.0)
+    np.testing.assert_allclose(scaled, 2 * la.svdvals(la.jacobian(tall, good)), atol=1e-5)
+    with pytest.raises(NonFiniteError):
+        jax.jit(lambda s: s * la.svdvals(la.jacobian(tall, bad)))(2.0)
+
+
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
 def test_the_matrix_is_differentiable(mode, key, x64):
     x = jax.random.normal(key, (2, 3), "float64")

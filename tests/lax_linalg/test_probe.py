@@ -111,33 +111,14 @@ def test_the_training_loop_may_donate_what_it_submitted(x):
         np.testing.assert_allclose(record.spectra["end_to_end"]["singular_values"], spectrum_then, atol=1e-5)
 
 
-@pytest.fixture
-def slow_quantity():
-    """A probe quantity that holds the device until its gate is opened."""
+def test_back_pressure_skips_aloud_and_loses_nothing(x):
+    probe = la.SpectrumProbe([jnp.tanh], x, max_pending=2)
     gate = threading.Event()
-
-    def hold(values):
-        assert gate.wait(60)
-        return np.asarray(values)
-
-    def quantity(J):
-        values = J.map_verb(la.svdvals)
-        return jax.pure_callback(hold, jax.ShapeDtypeStruct(values.shape, values.dtype), values)
-
-    probe_module.probe_quantities.register("held")(quantity)
-    yield gate
-    gate.set()
-    del probe_module.probe_quantities._entries["held"]
-
-
-def test_back_pressure_skips_aloud_and_loses_nothing(x, slow_quantity):
-    probe = la.SpectrumProbe([jnp.tanh], x, quantities=["held"], max_pending=2)
-    start = time.perf_counter()
+    probe._worker.submit(gate.wait, 60)  # results stay under way until the gate opens
     accepted = [probe.submit(step, [jnp.tanh]) for step in range(5)]
-    assert time.perf_counter() - start < 30  # nothing waited for the gate, which opens only now
     assert accepted == [True, True, False, False, False]
     assert (probe.skipped, probe.pending, probe.ready()) == ([2, 3, 4], 2, [])
-    slow_quantity.set()
+    gate.set()
     assert [r.step for r in probe.wait()] == [0, 1]
     assert probe.submit(5, [jnp.tanh])
     while probe.pending:
@@ -146,34 +127,51 @@ def test_back_pressure_skips_aloud_and_loses_nothing(x, slow_quantity):
     assert (probe.ready(), probe.wait(), probe.skipped) == ([], [], [2, 3, 4])
 
 
-def test_seconds_are_the_programs_own(x, slow_quantity):
-    probe = la.SpectrumProbe([jnp.cos], x, quantities=["held"])
+def test_submitting_does_not_wait_for_the_result():
+    x = jax.random.normal(jax.random.key(0), (4, 256))
+    probe = la.SpectrumProbe([jnp.tanh], x, layers="0")
+    functions = [jnp.tanh]
+    probe.submit(0, functions)  # compiles
+    probe.wait()
+    before = probe.submit_seconds
+    start = time.perf_counter()
+    probe.submit(1, functions)
+    (record,) = probe.wait()
+    elapsed = time.perf_counter() - start
+    assert record.seconds <= elapsed
+    assert probe.submit_seconds - before < 0.5 * elapsed
+
+
+def test_seconds_leave_out_the_time_in_the_queue(x):
+    probe = la.SpectrumProbe([jnp.cos], x)
     probe.submit(0, [jnp.cos])
+    probe.wait()
+    gate = threading.Event()
+    probe._worker.submit(gate.wait, 60)
     probe.submit(1, [jnp.cos])
-    threading.Timer(0.5, slow_quantity.set).start()
-    first, second = (r.seconds for r in probe.wait())
-    assert 0.1 < first < 30
-    assert second < first
-    assert probe.submit_seconds > 0
+    time.sleep(1.0)
+    gate.set()
+    (record,) = probe.wait()
+    assert 0 < record.seconds < 0.9
 
 
-def test_errors_of_a_program_come_out_with_their_step(x):
-    def fail(values):
-        raise RuntimeError("host went away")
+class Broken:
+    """A result whose copy to the host fails."""
 
-    def quantity(J):
-        values = J.map_verb(la.svdvals)
-        return jax.pure_callback(fail, jax.ShapeDtypeStruct(values.shape, values.dtype), values)
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("device went away")
 
-    probe_module.probe_quantities.register("failing")(quantity)
-    try:
-        probe = la.SpectrumProbe([jnp.sin], x, quantities=["failing"])
-        probe.submit(3, [jnp.sin])
-        with pytest.raises(Exception, match="host went away") as raised:
-            probe.wait()
-        assert any("spectrum probe of step 3" in note for note in raised.value.__notes__)
-    finally:
-        del probe_module.probe_quantities._entries["failing"]
+
+def test_errors_come_out_with_their_step_and_records_before_them_are_kept(x):
+    probe = la.SpectrumProbe([jnp.sin], x)
+    probe.submit(2, [jnp.sin])
+    probe._futures.append(probe._worker.submit(probe._collect, 3, (), {"0": {"singular_values": Broken()}}))
+    probe.submit(4, [jnp.sin])
+    assert [r.step for r in probe.wait()] == [2]
+    with pytest.raises(RuntimeError, match="device went away") as raised:
+        probe.wait()
+    assert raised.value.__notes__ == ["in the spectrum probe of step 3"]
+    assert [r.step for r in probe.wait()] == [4]
 
 
 def test_non_finite_spectra_name_their_layers(x):
