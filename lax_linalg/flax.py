@@ -101,18 +101,25 @@ class Recorder:
         self.calls: list[Call | None] = []
         self.counts: dict[str, int] = {}
 
-    def begin(self, path: str) -> tuple[int, str]:
+    def begin(self, path: str) -> tuple[int, str] | None:
+        """Take a place for a call; None inside a transformation, which traces a layer as often as it likes."""
+        if _trace_level() != self.level:
+            if path not in self.counts:
+                self.counts[path] = 0
+                reason = (
+                    "is called inside a JAX transformation (scan, vmap, remat, jit …), where its input is not visible"
+                )
+                self.calls.append(Call(path, None, (), None, None, True, reason))
+            return None
         count = self.counts[path] = self.counts.get(path, 0) + 1
         self.calls.append(None)
         return len(self.calls) - 1, path if count == 1 else f"{path}@{count}"
 
-    def end(self, ticket: tuple[int, str], layer: Any, args: tuple, kwargs: dict, y: Any, default: bool) -> None:
+    def end(self, ticket: tuple[int, str] | None, layer: Any, args: tuple, kwargs: dict, y: Any, default: bool) -> None:
         """Record a call; `layer(template, name)` gives (static function, parameters)."""
-        index, name = ticket
-        if _trace_level() != self.level:
-            reason = "is called inside a JAX transformation (scan, vmap, remat, jit …), where its input is not visible"
-            self.calls[index] = Call(name, None, (), None, None, default, reason)
+        if ticket is None:
             return
+        index, name = ticket
         leaves, structure = jax.tree.flatten((args, kwargs))
         reason = unfit(leaves, y, self.size)
         if reason:
@@ -285,7 +292,7 @@ def _recording(cls: type) -> type:
             _refuse_training_mode(cls.__name__, self, _arguments(cls.__call__, self, *args, **kwargs))
             return cls.__call__(self, *args, **kwargs)
         ticket = recorder.begin(name)
-        _refuse_training_mode(ticket[1], self, _arguments(cls.__call__, self, *args, **kwargs))
+        _refuse_training_mode(name, self, _arguments(cls.__call__, self, *args, **kwargs))
         y = cls.__call__(self, *args, **kwargs)
 
         def layer(template: Template, name: str) -> tuple[NNXLayer, Any]:

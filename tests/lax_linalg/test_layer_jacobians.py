@@ -305,6 +305,56 @@ def test_layers_without_a_jacobian_are_skipped_with_the_reason(x):
             la.layer_jacobians(model, x, path)
 
 
+class Scanned(nnx.Module):
+    """A stack of layers with stacked parameters, run by scan; its configuration is a plain dict, hence unhashable."""
+
+    def __init__(self):
+        self.options = {"widths": [2, 2]}
+        self.layers = nnx.vmap(lambda rngs: nnx.Linear(2, 2, rngs=rngs))(nnx.Rngs(0).split(3))
+        self.head = nnx.Linear(2, 1, rngs=nnx.Rngs(1))
+
+    def __call__(self, x):
+        step = nnx.scan(lambda x, layer: jnp.tanh(layer(x)), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+        return self.head(step(x, self.layers))
+
+
+class ScannedLinen(linen.Module):
+    """The same in Linen."""
+
+    @linen.compact
+    def __call__(self, x):
+        stack = linen.scan(
+            lambda layer, x, _: (jnp.tanh(layer(x)), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=3,
+        )
+        return linen.Dense(1, name="head")(stack(linen.Dense(2, name="layers"), x, None)[0])
+
+
+def test_scanned_stacks_are_named_and_the_rest_is_measured(key):
+    x = jax.random.normal(key, (2, 2))
+    variables = ScannedLinen().init(key, x)
+    for model in (Scanned(), (ScannedLinen(), variables)):
+        J = la.layer_jacobians(model, x)
+        assert list(J) == ["head", "end_to_end"]
+        assert list(J.skipped) == ["layers"]
+        with pytest.raises(LinearAlgebraError, match="layer 'layers' is .*inside a JAX transformation"):
+            la.layer_jacobians(model, x, "layers")
+        probe = la.SpectrumProbe(model, x)
+        probe.submit(0, model)
+        spectra = probe.wait()[0].spectra
+        np.testing.assert_allclose(spectra["end_to_end"]["singular_values"], la.svdvals(J["end_to_end"]), atol=1e-5)
+    weights = jax.tree.map(np.asarray, variables["params"])
+
+    def by_hand(x):
+        for W, b in zip(weights["layers"]["kernel"], weights["layers"]["bias"]):
+            x = jnp.tanh(x @ W + b)
+        return x @ weights["head"]["kernel"]
+
+    np.testing.assert_allclose(la.materialize(J["end_to_end"]), reference(by_hand, x), atol=1e-6)
+
+
 def test_training_mode_is_refused_by_layer(net, x):
     net.train()
     with pytest.raises(LinearAlgebraError, match=r"layer 'dropout' drops units at random \(rate 0.5\).*model.eval\(\)"):
