@@ -30,8 +30,6 @@ def x64():
 
 # Known failures, listed so that they are seen in every run's summary; each leaves this list with its fix.
 KNOWN_FAILURES = (
-    "jordan_powers.jordan_curve",
-    "jordan_powers.jordan_function",
     "fuss_catalan.FussCatalan",
     "law.Law.moment",
     "law.Law.pdf",

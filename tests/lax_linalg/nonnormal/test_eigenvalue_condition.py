@@ -38,10 +38,11 @@ def test_first_order_perturbation(x64):
     kappa = np.asarray(eigenvalue_condition_numbers(a))
     values, left, right = scipy.linalg.eig(a, left=True)
     order = np.lexsort((np.imag(values), np.real(values)))
+    step = 1e-9  # condition numbers near 4000: at 1e-7 the second-order term is 3 %, and falls with the step
     for place, i in enumerate(order):
-        e = 1e-7 * np.outer(left[:, i], right[:, i].conj())  # the worst direction
+        e = step * np.outer(left[:, i], right[:, i].conj())  # the worst direction
         moved = np.abs(np.linalg.eigvals(a + e) - values[i]).min()
-        np.testing.assert_allclose(moved, 1e-7 * kappa[place], rtol=1e-3)
+        np.testing.assert_allclose(moved, step * kappa[place], rtol=1e-3)
 
 
 def test_limits():
