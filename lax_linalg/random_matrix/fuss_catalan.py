@@ -40,8 +40,8 @@ class FussCatalan(Law):
 
     Example:
         >>> law = FussCatalan(2)
-        >>> law.edge, law.moments(3).tolist(), round(float(law.cdf(1.0)), 5)
-        (6.75, [1.0, 3.0, 12.0], 0.70513)
+        >>> round(law.edge, 4), law.moments(3).tolist(), round(float(law.cdf(1.0)), 4)
+        (6.75, [1.0, 3.0, 12.0], 0.6858)
     """
 
     factors: int

@@ -58,3 +58,23 @@ def safe_sqrt(x: jax.Array) -> jax.Array:
     """√max(x, 0) with gradient 0 where x ≤ 0 instead of NaN."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+
+
+def double_exponential_rule(low: float, high: float, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on (low, high) that keep full accuracy at algebraic endpoint singularities (float64).
+
+    x = low + (high − low) / (1 + e^{−π sinh t}), trapezoidal in t. The lower end is resolved to 1e-100 of the width,
+    the upper one to rounding, where the densities have square-root edges.
+
+    Source: Takahasi and Mori, Publ. RIMS 9 (1974), the tanh-sinh rule.
+
+    Example:
+        >>> x, w = double_exponential_rule(0.0, 1.0)
+        >>> round(float(np.sum(w * x**-0.9)), 8)
+        10.0
+    """
+    t, step = np.linspace(-5.0, 3.2, count, retstep=True)
+    inner = np.pi * np.sinh(t)
+    fraction = 1 / (1 + np.exp(-inner))
+    weights = (high - low) * step * np.pi * np.cosh(t) * fraction / (1 + np.exp(inner))
+    return low + (high - low) * fraction, weights

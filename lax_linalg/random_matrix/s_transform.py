@@ -125,7 +125,7 @@ def numerical_s_transform(nodes: np.ndarray, weights: np.ndarray, m: np.ndarray)
     """S-transform of the measure Σ wᵢ δ(xᵢ), xᵢ ≥ 0, at real m in (a − 1, 0) (float64).
 
     Example:
-        >>> float(numerical_s_transform(np.array([2.0]), np.array([1.0]), np.array(-0.5)))
+        >>> round(float(numerical_s_transform(np.array([2.0]), np.array([1.0]), np.array(-0.5))), 12)
         0.5
     """
     m = np.asarray(m, dtype=np.float64)
