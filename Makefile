@@ -6,7 +6,7 @@ RUNS ?= runs/demo
 bin := $(VENV)/bin
 ready := $(VENV)/.ready-$(EXTRAS)
 
-.PHONY: demo test test-all bench lint docs clean
+.PHONY: demo test test-all bench lint clean
 
 # Trains a ResNet on real digits with and without a regulariser, tracks its spectra and writes the report.
 demo: $(ready)
@@ -29,11 +29,6 @@ lint: $(ready)
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/pyright --pythonpath $(bin)/python
-
-# Pages and pictures that are generated from the code.
-docs: $(ready)
-	$(bin)/python -m scripts.verb_table
-	for f in docs/gallery/*.py; do $(bin)/python $$f || exit 1; done
 
 clean:
 	rm -rf $(VENV) .jax_cache .pytest_cache .hypothesis .ruff_cache build dist *.egg-info

@@ -29,7 +29,7 @@ def dense_limit(bytes: int) -> Iterator[None]:
         ...     la.materialize(la.I(10))
         Traceback (most recent call last):
         lax_linalg.errors.DenseLimitError: a dense 10×10 float32 matrix takes 400 B, the limit is 100 B; raise it with
-        la.dense_limit(bytes) or use a matrix-free method: la.svds, la.slq, A @ x
+        la.dense_limit(bytes) or stay matrix-free: A @ x
     """
     token = _dense_limit.set(bytes)
     try:
@@ -44,8 +44,8 @@ def require_dense(shape: tuple[int, int], dtype: jnp.dtype) -> None:
     if size > _dense_limit.get():
         raise DenseLimitError(
             f"a dense {shape[0]}×{shape[1]} {jnp.dtype(dtype).name} matrix takes {_bytes(size)}, the limit is "
-            f"{_bytes(_dense_limit.get())}; raise it with la.dense_limit(bytes) or use a matrix-free method: "
-            "la.svds, la.slq, A @ x"
+            f"{_bytes(_dense_limit.get())}; raise it with la.dense_limit(bytes) or stay matrix-free: "
+            "A @ x"
         )
 
 

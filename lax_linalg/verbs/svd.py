@@ -41,7 +41,7 @@ def svdvals(A: LinearOperator) -> jax.Array:
         All singular values σ₁ ≥ … ≥ σ_k ≥ 0, k = min(m, n), exact to rounding; real, float32 for half-precision input.
 
     Raises:
-        DenseLimitError: if the matrix must be formed and is above `la.dense_limit` (see `la.svds` for some of them).
+        DenseLimitError: if the matrix must be formed and is above `la.dense_limit`.
         NonFiniteError: on NaN or infinity.
 
     Differentiable; where values repeat the gradient is a valid element of the generalised gradient.
