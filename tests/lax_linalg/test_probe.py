@@ -127,19 +127,26 @@ def test_back_pressure_skips_aloud_and_loses_nothing(x):
     assert (probe.ready(), probe.wait(), probe.skipped) == ([], [], [2, 3, 4])
 
 
-def test_submitting_does_not_wait_for_the_result():
-    x = jax.random.normal(jax.random.key(0), (4, 256))
+def test_submitting_does_not_wait_for_the_result(x, monkeypatch):
     probe = la.SpectrumProbe([jnp.tanh], x, layers="0")
-    functions = [jnp.tanh]
-    probe.submit(0, functions)  # compiles
-    probe.wait()
-    before = probe.submit_seconds
+    waiting, block = [], jax.block_until_ready
+
+    def watched(value):
+        waiting.append(threading.current_thread())
+        return block(value)
+
+    monkeypatch.setattr(jax, "block_until_ready", watched)
+    gate = threading.Event()
+    probe._worker.submit(gate.wait, 60)  # nothing can be collected before the gate opens
     start = time.perf_counter()
-    probe.submit(1, functions)
+    assert probe.submit(1, [jnp.tanh])
+    assert probe.pending == 1
+    assert probe.ready() == []
+    gate.set()
     (record,) = probe.wait()
-    elapsed = time.perf_counter() - start
-    assert record.seconds <= elapsed
-    assert probe.submit_seconds - before < 0.5 * elapsed
+    assert record.seconds <= time.perf_counter() - start
+    assert waiting
+    assert threading.current_thread() not in waiting
 
 
 def test_seconds_leave_out_the_time_in_the_queue(x):
