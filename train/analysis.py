@@ -343,7 +343,9 @@ class Table:
         writer.writeheader()
         for step in sorted(self.rows):
             for row in self.rows[step]:
-                writer.writerow({key: f"{value:.7g}" if isinstance(value, float) else value for key, value in row.items()})
+                writer.writerow(
+                    {key: f"{value:.7g}" if isinstance(value, float) else value for key, value in row.items()}
+                )
         files.write_atomically(self.path, text.getvalue().encode())
 
 

@@ -31,7 +31,11 @@ def follow(results: Iterable[Result], workdir: str, live: bool | None = None) ->
     """
     began = time.monotonic()
     done = kept = 0
-    with Live(console=Console(), auto_refresh=False) if live or (live is None and sys.stdout.isatty()) else _Plain() as out:
+    with (
+        Live(console=Console(), auto_refresh=False)
+        if live or (live is None and sys.stdout.isatty())
+        else _Plain() as out
+    ):
         for result in results:
             if result.status == "kept":
                 kept += 1

@@ -51,7 +51,9 @@ class PlainDisplay:
         """Take in one line of metrics.jsonl, the pace in steps a second, and for a probe its spectra."""
         self.latest[line["kind"]], self.pace = line, pace
         if spectra is not None:
-            self.spectra = {layer: measured["singular_values"].mean(0, dtype=np.float64) for layer, measured in spectra.items()}
+            self.spectra = {
+                layer: measured["singular_values"].mean(0, dtype=np.float64) for layer, measured in spectra.items()
+            }
         kind, now = line["kind"], time.monotonic()
         if kind == "eval" or now - self._shown.get(kind, -math.inf) >= self.period:
             self._shown[kind] = now

@@ -79,9 +79,7 @@ def find_bands(
     starts = np.where((first == 0) & ~truncated, bottom, starts)
     stops = np.where((last == COARSE - 3) & (inside < APART), top, stops)
     angles = np.pi * (np.arange(FINE) + 0.5) / FINE
-    solutions = [
-        solve(equations, low + (high - low) * np.sin(angles / 2) ** 2) for low, high in zip(starts, stops)
-    ]
+    solutions = [solve(equations, low + (high - low) * np.sin(angles / 2) ** 2) for low, high in zip(starts, stops)]
     # The midpoint rule in the angle is spectrally accurate between square-root edges. A band that is cut off on its
     # way to zero, or is alone, takes what the others leave.
     masses = [
@@ -112,9 +110,7 @@ def _runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return edges[::2], edges[1::2] - 1
 
 
-def _refine(
-    equations: Equations, silent: np.ndarray, loud: np.ndarray, atoms: list[tuple[float, float]]
-) -> np.ndarray:
+def _refine(equations: Equations, silent: np.ndarray, loud: np.ndarray, atoms: list[tuple[float, float]]) -> np.ndarray:
     """Where the density vanishes between a silent and a loud point each: 16-section, every edge at once."""
     share = np.linspace(0.0, 1.0, 17)[1:-1]
     rows = np.arange(len(silent))

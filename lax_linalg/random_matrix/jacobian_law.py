@@ -98,7 +98,9 @@ class JacobianLaw(ImplicitLaw):
         return SlopeLaw(self.activation, self.length)  # type: ignore[arg-type]
 
     def free_factors(self) -> tuple[Law, ...]:
-        weights = MarchenkoPastur(1.0, self.weight_variance) if self.weights == "gaussian" else Haar(self.weight_variance)
+        weights = (
+            MarchenkoPastur(1.0, self.weight_variance) if self.weights == "gaussian" else Haar(self.weight_variance)
+        )
         return (self.slope_law, weights) * self.depth
 
     @property

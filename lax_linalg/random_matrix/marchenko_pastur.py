@@ -87,9 +87,7 @@ class MarchenkoPastur(Law):
 
     def _integer_moment(self, order: int) -> float:
         """Narayana: vᵏ Σ_r cʳ/(r+1) binom(k, r) binom(k−1, r)."""
-        total = sum(
-            self.ratio**r * (math.comb(order, r) * math.comb(order - 1, r) // (r + 1)) for r in range(order)
-        )
+        total = sum(self.ratio**r * (math.comb(order, r) * math.comb(order - 1, r) // (r + 1)) for r in range(order))
         return self.variance**order * total
 
     def nonzero(self) -> MarchenkoPastur:

@@ -134,9 +134,7 @@ def fixed_length(activation: AnyActivation, weight_variance, bias_variance, star
     regular = jnp.abs(gap) > 1e-6
     change = length_map(phi, q, weight_variance, bias_variance) - q
     q = q + jnp.where(regular, change / jnp.where(regular, gap, 1.0), 0.0)
-    moved = jnp.where(
-        up, jnp.where(jnp.any(crossed_up), q, jnp.inf), jnp.where(jnp.any(crossed_down), q, 0.0)
-    )
+    moved = jnp.where(up, jnp.where(jnp.any(crossed_up), q, jnp.inf), jnp.where(jnp.any(crossed_down), q, 0.0))
     return jnp.where(first == 0, start, moved)
 
 
@@ -288,9 +286,11 @@ class MeanField:
 
     def __post_init__(self):
         object.__setattr__(self, "activation", as_activation(self.activation))
-        for name, value, least in (("weight_variance", self.weight_variance, "positive"),
-                                   ("bias_variance", self.bias_variance, "non-negative"),
-                                   ("start", self.start, "positive")):
+        for name, value, least in (
+            ("weight_variance", self.weight_variance, "positive"),
+            ("bias_variance", self.bias_variance, "non-negative"),
+            ("start", self.start, "positive"),
+        ):
             check_parameter("MeanField", name, value, least, value > 0 or (value == 0 and least == "non-negative"))
 
     @classmethod

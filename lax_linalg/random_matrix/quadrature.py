@@ -46,9 +46,7 @@ def gaussian_rule(breakpoints: jax.Array) -> tuple[jax.Array, jax.Array]:
     cuts = jnp.sort(jnp.clip(breakpoints, -RANGE, RANGE))
     middles = 0.5 * (cuts[1:] + cuts[:-1])
     starts = jnp.concatenate([cuts, cuts])  # each cut is refined to its left and to its right
-    ends = jnp.concatenate(
-        [jnp.full((1,), -RANGE, cuts.dtype), middles, middles, jnp.full((1,), RANGE, cuts.dtype)]
-    )
+    ends = jnp.concatenate([jnp.full((1,), -RANGE, cuts.dtype), middles, middles, jnp.full((1,), RANGE, cuts.dtype)])
     unit_nodes, unit_weights = (jnp.asarray(a, cuts.dtype) for a in _graded_unit_rule())
     nodes = starts[:, None] + (ends - starts)[:, None] * unit_nodes
     weights = jnp.abs(ends - starts)[:, None] * unit_weights * jnp.exp(-0.5 * nodes**2) / np.sqrt(2 * np.pi)

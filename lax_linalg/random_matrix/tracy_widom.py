@@ -54,7 +54,9 @@ class TracyWidom(Law):
 
     def __post_init__(self):
         if self.beta not in (1, 2):
-            raise LinearAlgebraError(f"TracyWidom: β = {self.beta!r} is not supported; β must be 1 (real) or 2 (complex)")
+            raise LinearAlgebraError(
+                f"TracyWidom: β = {self.beta!r} is not supported; β must be 1 (real) or 2 (complex)"
+            )
         check_parameter("TracyWidom", "location", self.location, "finite", True)
         check_parameter("TracyWidom", "scale", self.scale, "positive", self.scale > 0)
 

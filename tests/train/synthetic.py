@@ -7,10 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-SIZES = {"stem": (24, 12), "blocks/0": (24, 24), "blocks/0/conv1": (24, 24), "blocks/1": (16, 16), "head": (5, 16), "end_to_end": (5, 12)}
+SIZES = {
+    "stem": (24, 12),
+    "blocks/0": (24, 24),
+    "blocks/0/conv1": (24, 24),
+    "blocks/1": (16, 16),
+    "head": (5, 16),
+    "end_to_end": (5, 12),
+}
 
 
-def matrices(step: int, inputs: int, seed: int, sizes: dict[str, tuple[int, int]], decay: float) -> dict[str, np.ndarray]:
+def matrices(
+    step: int, inputs: int, seed: int, sizes: dict[str, tuple[int, int]], decay: float
+) -> dict[str, np.ndarray]:
     """Layer Jacobians whose small singular values decay as training goes on."""
     rng = np.random.default_rng(seed)
     layers = {}
@@ -37,7 +46,14 @@ def write_run(
     """Write config, metrics, summary, spectra and analyses of a made-up run."""
     sizes = SIZES if sizes is None else sizes
     workdir.mkdir(parents=True)
-    settings = {"task": "digits", "model": "resnet", "seed": seed, "regularizer": "none", "workdir": str(workdir), **config}
+    settings = {
+        "task": "digits",
+        "model": "resnet",
+        "seed": seed,
+        "regularizer": "none",
+        "workdir": str(workdir),
+        **config,
+    }
     (workdir / "config.json").write_text(json.dumps(settings))
     last = max(steps, default=0)
     lines = []
@@ -47,7 +63,14 @@ def write_run(
         if step % max(1, last // 5) == 0:
             lines.append({"kind": "eval", "step": step, "loss": loss * 1.1, "accuracy": 1 - loss / 2.2})
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    summary = {"status": "finished", "step": last, "eval_accuracy": 0.9731, "eval_loss": 0.1021, "seconds": 42.5, "probe_share": 0.031}
+    summary = {
+        "status": "finished",
+        "step": last,
+        "eval_accuracy": 0.9731,
+        "eval_loss": 0.1021,
+        "seconds": 42.5,
+        "probe_share": 0.031,
+    }
     (workdir / "summary.json").write_text(json.dumps(summary))
     for directory, wanted in (("spectra", steps if probes else ()), ("analysis", analysed)):
         (workdir / directory).mkdir()

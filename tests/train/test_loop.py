@@ -96,7 +96,9 @@ def test_lines_and_files_are_those_of_the_schedule(whole):
     assert [line["step"] for line in lines(whole, "eval")] == [0, 20, 40]
     assert [line["step"] for line in lines(whole, "spectrum")] == [0, 10, 20, 30, 40]
     assert checkpoints.steps(whole) == [0, 10, 20, 30, 40]
-    assert sorted(path.name for path in (whole / "spectra").iterdir()) == [f"step_{s:08d}.npz" for s in range(0, 41, 10)]
+    assert sorted(path.name for path in (whole / "spectra").iterdir()) == [
+        f"step_{s:08d}.npz" for s in range(0, 41, 10)
+    ]
     assert lines(whole, "train")[-1].keys() == {
         "kind", "step", "loss", "penalty", "accuracy", "grad_norm", "learning_rate"
     }  # fmt: skip
@@ -162,7 +164,9 @@ def test_the_step_compiles_once(tmp_path):
 
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
-        train_and_evaluate(small(tmp_path, log_every=2, eval_every=3, checkpoint_every=0, spectrum_every=3), tmp_path, hook)
+        train_and_evaluate(
+            small(tmp_path, log_every=2, eval_every=3, checkpoint_every=0, spectrum_every=3), tmp_path, hook
+        )
         assert compiled == []
         counting = True
         jax.jit(lambda x: x * 3.25 + len(compiled))(np.ones(3)).block_until_ready()
@@ -200,7 +204,9 @@ def test_divergence_can_be_skipped(tmp_path):
 def test_probes_that_do_not_keep_up_are_skipped_on_request_and_recorded(tmp_path, monkeypatch):
     import lax_linalg as la
 
-    monkeypatch.setattr(la.SpectrumProbe, "pending", property(lambda probe: 4 if 2 <= len(probe.skipped) + 2 < 5 else 0))
+    monkeypatch.setattr(
+        la.SpectrumProbe, "pending", property(lambda probe: 4 if 2 <= len(probe.skipped) + 2 < 5 else 0)
+    )
     summary = train_and_evaluate(small(tmp_path, spectrum_every=10, spectrum_overflow="skip"), tmp_path)
     assert (summary["probes"], summary["probes_skipped"]) == (2, 3)
     timings = [json.loads(line) for line in (tmp_path / "timings.jsonl").read_text().splitlines()]

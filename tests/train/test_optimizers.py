@@ -16,7 +16,11 @@ every = pytest.mark.parametrize("name", optimizers.names())
 
 
 def params(dtype=jnp.float32):
-    return {"conv/kernel": jnp.full((3, 3, 2, 4), 0.5, dtype), "conv/bias": jnp.ones(4, dtype), "gain": jnp.ones((), dtype)}
+    return {
+        "conv/kernel": jnp.full((3, 3, 2, 4), 0.5, dtype),
+        "conv/bias": jnp.ones(4, dtype),
+        "gain": jnp.ones((), dtype),
+    }
 
 
 def distance(tree):

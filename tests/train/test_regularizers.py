@@ -139,7 +139,9 @@ def test_none_costs_nothing():
 
 
 def test_unknown_names_say_what_there_is():
-    with pytest.raises(UnknownNameError, match=r"unknown layer 'haed'; did you mean 'head'\? .*blocks/0/conv1, head, stem"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown layer 'haed'; did you mean 'head'\? .*blocks/0/conv1, head, stem"
+    ):
         chosen_layers(["stem", "blocks/0/conv1", "head"], "stem,haed")
     with pytest.raises(UnknownNameError, match="did you mean 'so'"):
         make_penalty("soo", "*", PARAMS)

@@ -168,7 +168,9 @@ def _lead(runs: list[Run], description: dict[str, Any]) -> str:
     parts.append(f"{len(runs)} runs compared" if len(runs) > 1 else "")
     steps = len(description["steps"])
     layers = len([name for name in description["layers"] if name != "end_to_end"])
-    parts.append(f"{layers} layer{'s' * (layers != 1)} seen at {steps} step{'s' * (steps != 1)}" if steps else "no spectra")
+    parts.append(
+        f"{layers} layer{'s' * (layers != 1)} seen at {steps} step{'s' * (steps != 1)}" if steps else "no spectra"
+    )
     return " · ".join(filter(None, parts))
 
 
@@ -189,7 +191,9 @@ def _notes(runs: list[Run], description: dict[str, Any]) -> str:
             )
         status = run.summary.get("status", "unfinished")
         if status == "diverged":
-            notes.append(f"{name} diverged after step {run.summary.get('step')}: the loss or a gradient was not finite.")
+            notes.append(
+                f"{name} diverged after step {run.summary.get('step')}: the loss or a gradient was not finite."
+            )
         elif status != "finished":
             notes.append(f"{name} is {status}: it may be running still; the same training command resumes it.")
         notes += [html.escape(warning) for warning in run.warnings]

@@ -222,10 +222,10 @@ def _layer(layer: LayerSeries, axis: dict[str, Any], detail: Detail, block: Bloc
         "histogram": block.add(histograms),
         "below": block.add(below),
         "numbers": {quantity: block.add([number[quantity] for number in numbers]) for quantity in QUANTITIES},
-        "eigenvalues": {
-            step: block.add(_pairs(values[: inputs[step]])) for step, values in layer.eigenvalues.items()
-        },
-        "eigenvalue_inputs": min([*inputs.values(), *(len(values) for values in layer.eigenvalues.values())], default=0),
+        "eigenvalues": {step: block.add(_pairs(values[: inputs[step]])) for step, values in layer.eigenvalues.items()},
+        "eigenvalue_inputs": min(
+            [*inputs.values(), *(len(values) for values in layer.eigenvalues.values())], default=0
+        ),
         "operator": {
             step: block.add([index_of(values, detail.points) + 1, values[index_of(values, detail.points)]])
             for step, values in layer.operator.items()
