@@ -1,4 +1,4 @@
-"""One HTML page about a run, or comparing several: spectra, conditioning and loss over the steps; opens without a network.
+"""One HTML page about a run, or comparing several: spectra, conditioning and loss by step; opens without a network.
 
 python -m scripts.report --workdir=runs/a,runs/b --out=report.html
 """

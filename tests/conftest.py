@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-# xdist already fills the cores: LAPACK's own threads would only spin against the other workers (100× slower when they do).
+# xdist already fills the cores: LAPACK's own threads would only spin against the other workers (100× slower).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".jax_cache"))

@@ -192,7 +192,7 @@ def analyze_checkpoint(workdir: str, layers: str, inputs: int, threads: int, ste
             broken.append(name)
     ordered = {key: arrays[key] for name in analyst.layers for key in arrays if key.rpartition("::")[0] == name}
     buffer = io.BytesIO()
-    np.savez(buffer, **(ordered | arrays))
+    np.savez(buffer, allow_pickle=False, **(ordered | arrays))
     files.write_atomically(path, buffer.getvalue())
     message = f"step {step}: Jacobians hold NaN or infinity in {', '.join(broken)}" if broken else ""
     return Result(step, "done", rows_of(step, ordered | arrays), message)

@@ -1,4 +1,4 @@
-"""What a person sees of an analysis: a progress bar and the newest checkpoint's table in a terminal, lines elsewhere."""
+"""What a person sees of an analysis: progress and the newest checkpoint's table in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ from train.analysis import FOLDER, Result, Row
 from train.display import clock, short
 
 TITLES = {
-    "sigma_max": "σ_max", "sigma_median": "σ_median", "sigma_min": "σ_min", "cond": "cond", "stable_rank": "stable rank",
-    "spectral_radius": "max |λ|", "henrici": "Henrici", "operator_sigma_max": "weights σ_max",
-}  # fmt: skip
+    "sigma_max": "σ_max",
+    "sigma_median": "σ_median",
+    "sigma_min": "σ_min",
+    "cond": "cond",
+    "stable_rank": "stable rank",
+    "spectral_radius": "max |λ|",
+    "henrici": "Henrici",
+    "operator_sigma_max": "weights σ_max",
+}
 
 
 def follow(results: Iterable[Result], workdir: str, live: bool | None = None) -> None:

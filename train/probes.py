@@ -56,7 +56,7 @@ class SpectrumSchedule:
 
 
 def summary(spectra: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, float | None]]:
-    """Each layer's singular values in a few numbers (see `train.spectrum_summary.summarize`); None where one is not finite.
+    """Each layer's singular values in a few numbers (`train.spectrum_summary.summarize`); None where one is not finite.
 
     Example:
         >>> summary({"stem": {"singular_values": np.array([[2.0, 1.0, 1.0], [2.0, 1.0, 1.0]])}})["stem"]["stable_rank"]

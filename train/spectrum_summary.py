@@ -1,4 +1,4 @@
-"""A layer's singular values over the probe inputs in a few numbers: the same in metrics.jsonl, the table and the report."""
+"""A layer's singular values over the probe inputs in a few numbers: in metrics.jsonl, the table and the report."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def summarize(singular_values: np.ndarray) -> dict[str, float]:
     Cost: O(B k log k) in double precision, on the host.
 
     Example:
-        >>> {name: round(value, 3) for name, value in summarize(np.array([2.0, 1.0, 1.0])).items()}
-        {'sigma_max': 2.0, 'sigma_median': 1.0, 'sigma_min': 1.0, 'cond': 2.0, 'stable_rank': 1.5, 'effective_rank': 2.828}
+        >>> [round(value, 3) for value in summarize(np.array([2.0, 1.0, 1.0])).values()]  # in the order of QUANTITIES
+        [2.0, 1.0, 1.0, 2.0, 1.5, 2.828]
 
     Source: effective rank: Roy & Vetterli, The effective rank (EUSIPCO 2007), definition 1.
     """

@@ -40,7 +40,7 @@ class Run:
         return sorted(set(self.probes) | set(self.analyses))
 
     def spectra(self, step: int) -> dict[str, dict[str, np.ndarray]]:
-        """The arrays of one step by layer and quantity; the checkpoint analysis wins over the probe where both exist."""
+        """The arrays of one step by layer and quantity; where both exist the analysis wins over the probe."""
         layers: dict[str, dict[str, np.ndarray]] = {}
         for files in (self.probes, self.analyses):
             if step in files:
@@ -72,7 +72,8 @@ def load_run(workdir: str | Path, name: str | None = None) -> Run:
     workdir = Path(workdir)
     if not workdir.is_dir():
         raise LinearAlgebraError(
-            f"there is no run at {workdir}: the directory does not exist; give the --workdir that scripts.train was given"
+            f"there is no run at {workdir}: the directory does not exist; "
+            "give the --workdir that scripts.train was given"
         )
     run = Run(workdir, name or workdir.resolve().name)
     run.config = _read_json(workdir / "config.json", run.warnings)
@@ -108,7 +109,7 @@ def load_runs(workdirs: list[str]) -> list[Run]:
 
 
 def read_jsonl(path: Path, warnings: list[str]) -> list[dict[str, Any]]:
-    """Every whole line of a JSON-lines file, non-finite numbers as None; a line that is cut or broken becomes a warning.
+    """Every whole line of a JSON-lines file, non-finite numbers as None; a cut or broken line becomes a warning.
 
     Example:
         >>> read_jsonl(Path("no/such.jsonl"), [])

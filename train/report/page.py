@@ -1,4 +1,4 @@
-"""Write the report: one HTML file with plotly.js, the numbers and the script inside, opened from disk without a network."""
+"""Write the report: one HTML file with plotly.js, numbers and script inside, opened from disk without a network."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def write_report(workdirs: list[str], out: str | Path | None = None, budget: int
         LinearAlgebraError: a workdir is missing or holds no run.
         OSError: the page cannot be written; an older page at that path stays whole.
 
-    Cost: one pass over the spectrum files; the page takes about 2 MB for plotly.js and at most 1.2 × budget for the numbers.
+    Cost: one pass over the spectrum files; the page takes about 2 MB for plotly.js and at most 1.2 × budget for the
+        numbers.
 
     Example:
         >>> write_report(["no/such/run"])
@@ -140,7 +141,8 @@ def _headline(runs: list[Run]) -> str:
             for _, key in shown
         )
         cells += "".join(f'<td class="setting">{html.escape(str(run.config.get(key, "–")))}</td>' for key in settings)
-        body += f'<tr class="run-{r % 6}"><th scope="row"><span class="chip"></span>{html.escape(run.name)}</th>{cells}</tr>'
+        name = f'<th scope="row"><span class="chip"></span>{html.escape(run.name)}</th>'
+        body += f'<tr class="run-{r % 6}">{name}{cells}</tr>'
     return (
         f'<div class="scroll"><table class="headline"><thead><tr><th scope="col">Run</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
@@ -181,8 +183,8 @@ def _notes(runs: list[Run], description: dict[str, Any]) -> str:
         name = html.escape(run.name)
         if not run.steps:
             notes.append(
-                f"{name} has no spectra: train it with <code>--spectrum_every=50</code>, or take them from its checkpoints: "
-                f"<code>{html.escape(analyze_command([run]))}</code>"
+                f"{name} has no spectra: train it with <code>--spectrum_every=50</code>, "
+                f"or take them from its checkpoints: <code>{html.escape(analyze_command([run]))}</code>"
             )
         elif not run.analyses:
             notes.append(
@@ -224,7 +226,8 @@ def _configurations(runs: list[Run]) -> str:
 
 def _footer() -> str:
     return (
-        'Each layer’s Jacobian is taken at the layer’s own input, <span class="math">end_to_end</span> at the network’s. '
+        "Each layer’s Jacobian is taken at the layer’s own input, "
+        '<span class="math">end_to_end</span> at the network’s. '
         "Numbers beside σ and κ are medians over the probe inputs; κ = σ<sub>max</sub> / σ<sub>min</sub>. "
         "Figures save as SVG. This page is complete in itself: it opens without a network."
     )

@@ -1,8 +1,8 @@
 """Reduce runs to what the page draws: a JSON description that points into one block of 32-bit floats.
 
-Spectra are drawn from far fewer numbers than they hold. A layer's singular values at one step become three curves over the
-index (the lowest, the median and the highest over the probe inputs) and one histogram; eigenvalues stay as they are, for as
-many probe inputs as the size budget allows. Whatever is left out is counted, and the page says so.
+Spectra are drawn from far fewer numbers than they hold. A layer's singular values at one step become three curves over
+the index (the lowest, the median and the highest over the probe inputs) and one histogram; eigenvalues stay as they
+are, for as many probe inputs as the size budget allows. Whatever is left out is counted, and the page says so.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def build_payload(runs: list[Run], budget: int = BYTES) -> tuple[dict[str, Any],
         budget: bytes that the float block may take.
 
     Returns:
-        (description, block): the JSON-able description, and the float32 block that its [offset, length] pairs point into.
+        (description, block): the JSON-able description, and the float32 block that its [offset, length] pairs point
+        into.
 
     Cost: one pass over the spectrum files; memory is that of the kept steps of one run.
 
@@ -111,7 +112,9 @@ def build_payload(runs: list[Run], budget: int = BYTES) -> tuple[dict[str, Any],
 
 
 def fit_detail(runs: list[Run], budget: int) -> Detail:
-    """The finest detail whose block fits the budget: probe inputs of the eigenvalue clouds go first, then curve points, then steps.
+    """The finest detail whose block fits the budget.
+
+    Probe inputs of the eigenvalue clouds go first, then curve points, then steps.
 
     Example:
         >>> fit_detail([], 1_000_000)
@@ -200,7 +203,8 @@ def _layer(layer: LayerSeries, axis: dict[str, Any], detail: Detail, block: Bloc
     count = max(values.shape[-1] for values in layer.singular_values)
     index = np.unique(np.linspace(0, count - 1, min(count, detail.points)).round().astype(int))
     drawn = min(values.size for values in layer.singular_values)
-    edges = np.linspace(*axis["log"], int(np.clip(2 * np.sqrt(drawn), FEWEST_BINS, BINS)) + 1)
+    low, high = axis["log"]
+    edges = np.linspace(low, high, int(np.clip(2 * np.sqrt(drawn), FEWEST_BINS, BINS)) + 1)
     curves, histograms, below = [], [], []
     for values in layer.singular_values:
         part = values[:, index] if values.shape[-1] == count else np.full((1, index.size), np.nan)
@@ -269,7 +273,7 @@ def index_of(values: np.ndarray, points: int) -> np.ndarray:
 
 
 def _pairs(values: np.ndarray) -> np.ndarray:
-    return np.stack([values.real.ravel(), values.imag.ravel()])
+    return np.stack([np.real(values).ravel(), np.imag(values).ravel()])
 
 
 def _curves(run: Run, block: Block) -> dict[str, Any]:
