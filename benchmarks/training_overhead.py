@@ -30,7 +30,7 @@ class BareLoop:
 
     def __init__(self, config: TrainConfig):
         self.task = tasks[config.task]
-        data = self.task.load(config.data_dir).train
+        data = self.task.data(config).train
         self.data = jax.device_put(data)
         self.order = make_order(config, len(data["label"]), data_mesh(False, config.batch_size))
         self.batch_size, self.batches = config.batch_size, len(data["label"]) // config.batch_size

@@ -160,8 +160,7 @@ def prepare(workdir: str, layers: str, inputs: int) -> Analyst:
     """The probe inputs, layer names and program of a run; made once in each process."""
     config = configs.load(workdir)
     task = tasks[config.task]
-    test = task.load(config.data_dir).test
-    batch = {name: jnp.asarray(array[:inputs]) for name, array in test.items()}
+    batch = {name: jnp.asarray(array[:inputs]) for name, array in task.data(config).held_out.items()}
     x = task.prepare(batch)["input"]
     model = build_model(config)
     model.eval()

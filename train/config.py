@@ -42,6 +42,8 @@ class TrainConfig:
     model_options: str = option("", "options of the model, as in width=16,depth=2", group="Task and model")
     augment: bool = option(False, "the task's own light augmentation, on the device", group="Task and model")
     data_dir: str = option("", "folder of the MNIST, Fashion-MNIST or CIFAR-10 files", group="Task and model")
+    validation: int = option(0, "training examples set aside to choose by", group="Task and model", low=0)
+    split_seed: int = option(0, "of the choice of held-out examples", group="Task and model", low=0)
     seed: int = option(0, "of initialisation, data order and noise", group="Task and model", low=0)
 
     steps: int = option(1000, "updates in all", group="Optimisation", low=0)
@@ -82,6 +84,11 @@ class TrainConfig:
     data_parallel: bool = option(False, "split each batch over all devices", group="Run")
     tensorboard: bool = option(True, "write TensorBoard event files too", group="Run")
     display: str = option("auto", "auto, live, plain or none", group="Run", choices=("auto", "live", "plain", "none"))
+
+    @property
+    def held_out(self) -> str:
+        """The examples that are measured while training goes on: "validation", or "test" where there are none."""
+        return "validation" if self.validation else "test"
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

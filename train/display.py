@@ -17,11 +17,12 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 COLUMNS = ("sigma_max", "sigma_median", "sigma_min", "cond")
 
 
-def make_display(kind: str, steps: int) -> PlainDisplay:
+def make_display(kind: str, steps: int, held_out: str = "validation") -> PlainDisplay:
     """The display that `--display` names; "auto" is live when stdout is a terminal and plain when it is not."""
     if kind == "auto":
         kind = "live" if sys.stdout.isatty() else "plain"
-    return {"live": LiveDisplay, "plain": PlainDisplay, "none": PlainDisplay}[kind](steps, silent=kind == "none")
+    display = {"live": LiveDisplay, "plain": PlainDisplay, "none": PlainDisplay}[kind]
+    return display(steps, held_out, silent=kind == "none")
 
 
 class PlainDisplay:
@@ -29,8 +30,9 @@ class PlainDisplay:
 
     period = 1.0
 
-    def __init__(self, steps: int, silent: bool = False):
+    def __init__(self, steps: int, held_out: str = "validation", silent: bool = False):
         self.steps, self.silent = steps, silent
+        self.names = {"train": "train", "eval": held_out, "test": "test"}
         self.latest: dict[str, dict[str, Any]] = {}
         self.spectra: dict[str, np.ndarray] = {}
         self.pace = 0.0
@@ -55,7 +57,7 @@ class PlainDisplay:
                 layer: measured["singular_values"].mean(0, dtype=np.float64) for layer, measured in spectra.items()
             }
         kind, now = line["kind"], time.monotonic()
-        if kind == "eval" or now - self._shown.get(kind, -math.inf) >= self.period:
+        if kind in ("eval", "test") or now - self._shown.get(kind, -math.inf) >= self.period:
             self._shown[kind] = now
             self.show(line)
 
@@ -64,7 +66,10 @@ class PlainDisplay:
         if line["kind"] == "train":
             self.note(f"{step}  {measures(line)}  {self.pace:.1f} steps/s  ETA {clock(self.remaining(line['step']))}")
         elif line["kind"] == "eval":
-            self.note(f"{step}  held-out {measures(line)}")
+            self.note(f"{step}  {self.names['eval']} {measures(line)}")
+        elif line["kind"] == "test":
+            if self.names["eval"] != "test":  # else the evaluation has just said it
+                self.note(f"{step}  test {measures(line)}")
         else:
             largest, worst = (
                 max(line["layers"].items(), key=lambda layer: math.inf if layer[1][name] is None else layer[1][name])
@@ -103,15 +108,14 @@ class LiveDisplay(PlainDisplay):
 
     def picture(self) -> Group:
         """The present table as a rich renderable."""
-        train, held_out = self.latest.get("train", {}), self.latest.get("eval", {})
         step = max((line["step"] for line in self.latest.values()), default=0)
         done = step / self.steps if self.steps else 1.0
         bar = "━" * round(30 * done)
         head = Text(f"step {step}/{self.steps}  {self.pace:.1f} steps/s  ETA {clock(self.remaining(step))}  ")
         head.append(bar, style="green").append("━" * (30 - len(bar)), style="dim")
-        body = Text(f"train {measures(train)}" if train else "compiling …")
-        if held_out:
-            body.append(f"   held-out {measures(held_out)}")
+        names = {kind: name for kind, name in self.names.items() if kind in self.latest}
+        shown = {name: measures(self.latest[kind]) for kind, name in names.items()}
+        body = Text("   ".join(f"{name} {text}" for name, text in shown.items()) or "compiling …")
         return Group(head, body, *([self.table()] if "spectrum" in self.latest else []))
 
     def table(self) -> Table:
@@ -132,12 +136,16 @@ def closing(summary: dict[str, Any], workdir: str) -> str:
     """The last line of a run.
 
     Example:
-        >>> summary = {"status": "finished", "step": 9, "eval_accuracy": 0.9861, "seconds": 31.2}
-        >>> closing(summary | {"probe_share": 0.02, "probe_compile_seconds": 0.0}, "runs/a")
-        'finished at step 9: held-out accuracy 0.9861; 31.2 s, of which probes 2.0 %; runs/a'
+        >>> summary = {"status": "finished", "step": 9, "seconds": 31.2, "probe_share": 0.02}
+        >>> summary |= {"probe_compile_seconds": 0.0, "held_out": "validation", "eval_accuracy": 0.983}
+        >>> closing(summary | {"test_accuracy": 0.9861}, "runs/a")
+        'finished at step 9: validation accuracy 0.9830, test accuracy 0.9861; 31.2 s, of which probes 2.0 %; runs/a'
     """
-    accuracy = summary["eval_accuracy"]
-    held_out = f"held-out accuracy {accuracy:.4f}" if accuracy is not None else "not evaluated"
+    accuracies = {summary["held_out"]: summary["eval_accuracy"]}
+    if summary["test_accuracy"] is not None:
+        accuracies["test"] = summary["test_accuracy"]
+    known = [f"{name} accuracy {value:.4f}" for name, value in accuracies.items() if value is not None]
+    held_out = ", ".join(known) or "not evaluated"
     compiling = summary["probe_compile_seconds"]
     time_spent = f"{summary['seconds']:.1f} s, of which probes {100 * summary['probe_share']:.1f} %"
     time_spent += f" and compiling them {compiling:.1f} s" if compiling else ""

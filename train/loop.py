@@ -65,7 +65,7 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
     # All that can be wrong with the configuration shows here, before anything is written.
     task = tasks[config.task]
     mesh = data_mesh(config.data_parallel, config.batch_size)
-    data = task.load(config.data_dir)
+    data = task.data(config)
     examples = len(next(iter(data.train.values())))
     order = make_order(config, examples, mesh)
     steps = config.epochs * (examples // config.batch_size) or config.steps
@@ -73,8 +73,9 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
     gradient = make_gradient(config, steps, task, definition, state.params, mesh)
     update = make_update(config, steps, gradient)
     evaluate = make_evaluate(task, definition)
-    state, train, test = jax.device_put((state, data.train, data.test), replicated(mesh))
-    spectra = probes.make_spectra(config, definition, state, task, data.test) if config.spectrum_every else None
+    arrays = (state, data.train, data.held_out, data.test)
+    state, train, held_out, test = jax.device_put(arrays, replicated(mesh))
+    spectra = probes.make_spectra(config, definition, state, task, data.held_out) if config.spectrum_every else None
 
     with contextlib.ExitStack() as opened:
         interrupt = opened.enter_context(Interrupt())
@@ -90,8 +91,8 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
         if start >= steps and summary.get("status") == "finished":
             return summary
 
-        display = opened.enter_context(make_display(config.display, steps))
-        recorder = opened.enter_context(Recorder(config, workdir, start, display, spectra))
+        display = opened.enter_context(make_display(config.display, steps, config.held_out))
+        recorder = opened.enter_context(Recorder(config, workdir, start, steps, display, spectra))
         metrics = {"nonfinite": state.nonfinite.copy()}
         try:
             for step in range(start, steps + 1):
@@ -100,7 +101,11 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
                     if step > 0 and due(step, config.log_every, steps):
                         recorder.train(step, metrics)
                     if due(step, config.eval_every, steps):
-                        recorder.held_out(step, evaluate(state.params, state.rest, test), metrics["nonfinite"])
+                        recorder.measures(
+                            "eval", step, evaluate(state.params, state.rest, held_out), metrics["nonfinite"]
+                        )
+                    if step == steps:
+                        recorder.measures("test", step, evaluate(state.params, state.rest, test), metrics["nonfinite"])
                     if spectra is not None and due(step, config.spectrum_every, steps):
                         recorder.spectrum(step, probes.current_model(definition, state), metrics["nonfinite"])
                     if interrupt.received or due(step, config.checkpoint_every, steps):

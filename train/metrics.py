@@ -54,14 +54,19 @@ class Pending:
 
 
 class MetricsLog:
-    """The files of one run's metrics: continued after `step`, with whatever came later cut away."""
+    """The files of one run's metrics: continued after `step`, with whatever came later cut away.
 
-    def __init__(self, workdir: pathlib.Path, step: int, tensorboard: bool):
+    Of a run that is made longer, the test measures of its earlier end go too: they belong to the shorter one.
+    """
+
+    def __init__(self, workdir: pathlib.Path, step: int, steps: int, tensorboard: bool):
         self._files = {}
         kept: list[dict[str, Any]] = []
         for name, last in (("metrics", step), ("timings", None)):
             path = workdir / f"{name}.jsonl"
             lines = list(read_lines(path, last))
+            if name == "metrics" and step < steps:
+                lines = [line for line in lines if json.loads(line)["kind"] != "test"]
             files.write_atomically(path, b"".join(lines))
             self._files[name] = open(path, "ab")  # noqa: SIM115 - closed by close()
             if name == "metrics":

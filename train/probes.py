@@ -81,10 +81,10 @@ def write(workdir: pathlib.Path, record: Any) -> None:
 
 
 def make_spectra(
-    config: TrainConfig, definition: ModelDef, state: TrainState, task: Task, test: Any
+    config: TrainConfig, definition: ModelDef, state: TrainState, task: Task, held_out: Any
 ) -> SpectrumSchedule:
     """The configured schedule, with the first held-out examples as probe inputs."""
-    batch = {name: jnp.asarray(array[: config.spectrum_inputs]) for name, array in test.items()}
+    batch = {name: jnp.asarray(array[: config.spectrum_inputs]) for name, array in held_out.items()}
     return SpectrumSchedule(config, current_model(definition, state), task.prepare(batch)["input"])
 
 

@@ -31,11 +31,12 @@ class Recorder:
         config: TrainConfig,
         workdir: pathlib.Path,
         start: int,
+        steps: int,
         display: PlainDisplay,
         spectra: probes.SpectrumSchedule | None,
     ):
         self.config, self.workdir, self.display, self.spectra = config, workdir, display, spectra
-        self.log = MetricsLog(workdir, start, config.tensorboard)
+        self.log = MetricsLog(workdir, start, steps, config.tensorboard)
         self.pending = Pending()
         self.began = time.monotonic()
         self.probe_seconds = 0.0
@@ -56,9 +57,9 @@ class Recorder:
         self._behind = metrics
         self.pending.put("train", step, metrics, metrics["nonfinite"])
 
-    def held_out(self, step: int, measures: dict[str, jax.Array], guard: jax.Array) -> None:
-        """Ask for the held-out measures of `step`."""
-        self.pending.put("eval", step, measures, guard)
+    def measures(self, kind: str, step: int, measures: dict[str, jax.Array], guard: jax.Array) -> None:
+        """Ask for what was measured at `step`: "eval" on the held-out examples, "test" on the test ones."""
+        self.pending.put(kind, step, measures, guard)
 
     def spectrum(self, step: int, model: Any, guard: jax.Array) -> None:
         """Start a probe of `model`, whose record will be that of `step`."""
@@ -81,8 +82,8 @@ class Recorder:
         for result in self.pending.take(wait):
             if self.config.on_nonfinite == "stop" and int(result.guard) > 0:
                 raise NonFiniteUpdate
-            write = {"train": self._write_train, "eval": self._write_eval, "spectrum": self._write_spectrum}
-            write[result.kind](result)
+            write = {"train": self._write_train, "spectrum": self._write_spectrum}
+            write.get(result.kind, self._write_measures)(result)
 
     def _write_train(self, result: Result) -> None:
         values = {name: number(value) for name, value in result.values.items()}
@@ -93,8 +94,9 @@ class Recorder:
         self.log.write_timing({"step": result.step, **self.timing()})
         self.display.line(line, self.pace())
 
-    def _write_eval(self, result: Result) -> None:
-        line = {"kind": "eval", "step": result.step} | {name: number(value) for name, value in result.values.items()}
+    def _write_measures(self, result: Result) -> None:
+        values = {name: number(value) for name, value in result.values.items()}
+        line = {"kind": result.kind, "step": result.step, **values}
         self.log.write(line)
         self.display.line(line, self.pace())
 
@@ -128,14 +130,17 @@ class Recorder:
 
     def finish(self, status: str, step: int, start: int) -> dict[str, Any]:
         """What summary.json holds: how the run ended, the last numbers of each kind, and this session's figures."""
-        train, held_out = (self.log.last_line.get(kind, {}) for kind in ("train", "eval"))
+        train, held_out, test = (self.log.last_line.get(kind, {}) for kind in ("train", "eval", "test"))
         return {
             "status": status,
             "step": step,
             "loss": train.get("loss"),
             "accuracy": train.get("accuracy"),
+            "held_out": self.config.held_out,
             "eval_loss": held_out.get("loss"),
             "eval_accuracy": held_out.get("accuracy"),
+            "test_loss": test.get("loss"),
+            "test_accuracy": test.get("accuracy"),
             "resumed_from": start,
             **self.timing(),
         }

@@ -14,7 +14,7 @@ TEST = ("test_batch.bin",)
 RECORD = 1 + 3 * 32 * 32
 
 
-def load(data_dir: str) -> Data:
+def load(data_dir: str, split_seed: int = 0) -> Data:
     """Read data_batch_1…5.bin and test_batch.bin from `data_dir`: images [N, 32, 32, 3] in 0…255.
 
     Raises:

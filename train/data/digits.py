@@ -1,14 +1,14 @@
-"""The 1,797 real 8×8 images of handwritten digits that come with scikit-learn, with a fixed held-out part of 360."""
+"""The 1,797 real 8×8 images of handwritten digits that come with scikit-learn, 360 of them held out."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from train.data import Data
+from train.data import Data, split_off
 
 
-def load(data_dir: str = "") -> Data:
-    """1,437 training and 360 held-out images, [N, 8, 8, 1] in 0…16, split by class in the same proportion.
+def load(data_dir: str = "", split_seed: int = 0) -> Data:
+    """1,437 training and 360 test images, [N, 8, 8, 1] in 0…16, split by class in the same proportion.
 
     Example:
         >>> data = load()
@@ -18,9 +18,7 @@ def load(data_dir: str = "") -> Data:
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
     """
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     images, labels = load_digits(return_X_y=True)
-    image, label = images.reshape(-1, 8, 8, 1).astype(np.uint8), labels.astype(np.int32)
-    train, test = train_test_split(np.arange(len(label)), test_size=360, stratify=label, random_state=0)
-    return Data(*({"image": image[part], "label": label[part]} for part in (train, test)))
+    arrays = {"image": images.reshape(-1, 8, 8, 1).astype(np.uint8), "label": labels.astype(np.int32)}
+    return Data(*split_off(arrays, 360, split_seed))

@@ -17,7 +17,7 @@ FILES = {
 }
 
 
-def load(data_dir: str) -> Data:
+def load(data_dir: str, split_seed: int = 0) -> Data:
     """Read the four idx files of MNIST or of Fashion-MNIST from `data_dir`: images [N, 28, 28, 1] in 0…255.
 
     Raises:

@@ -64,9 +64,9 @@ function training(state, theme) {
         data.push({
           x: view(curve[0]), y: view(curve[1]), yaxis, type: "scatter", mode: held ? "lines+markers" : "lines",
           line: { color: held ? color : fade(color, 0.5), width: held ? 2 : 1, dash: held ? dashes[r % 6] : "solid" },
-          marker: { size: 5, symbol: markers[r % 6], color }, name: `${run.name}, ${held ? "held out" : "training batch"}`,
+          marker: { size: 5, symbol: markers[r % 6], color }, name: `${run.name}, ${held ? run.held_out : "training batch"}`,
           showlegend: quantity === "loss" || !run.curves[`${kind}_loss`],
-          hovertemplate: `%{y:.4g} at step %{x}<extra>${escape(run.name)}, ${held ? "held out" : "training"}</extra>`,
+          hovertemplate: `%{y:.4g} at step %{x}<extra>${escape(run.name)}, ${held ? run.held_out : "training"}</extra>`,
         });
       }
     }

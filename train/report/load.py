@@ -15,6 +15,7 @@ import numpy as np
 
 from lax_linalg.errors import LinearAlgebraError
 
+KINDS = ("train", "eval", "test", "spectrum")
 STEP_FILE = re.compile(r"step_(\d+)\.npz")
 
 
@@ -33,6 +34,11 @@ class Run:
     probes: dict[int, Path] = field(default_factory=dict)
     analyses: dict[int, Path] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def held_out(self) -> str:
+        """What its evaluations are of: "validation" examples, or "test" ones where none were set aside."""
+        return "validation" if self.config.get("validation") else "test"
 
     @property
     def steps(self) -> list[int]:
@@ -79,7 +85,7 @@ def load_run(workdir: str | Path, name: str | None = None) -> Run:
     run.config = _read_json(workdir / "config.json", run.warnings)
     run.summary = _read_json(workdir / "summary.json", run.warnings)
     lines = read_jsonl(workdir / "metrics.jsonl", run.warnings)
-    run.metrics = {kind: [line for line in lines if line.get("kind") == kind] for kind in ("train", "eval", "spectrum")}
+    run.metrics = {kind: [line for line in lines if line.get("kind") == kind] for kind in KINDS}
     run.probes = whole_files(workdir / "spectra", run.warnings)
     run.analyses = whole_files(workdir / "analysis", run.warnings)
     if not (lines or run.probes or run.analyses):

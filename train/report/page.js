@@ -27,7 +27,7 @@ const perRun = (words) => report.runs.map((run) => {
 
 function captions() {
   const cursor = `The dotted line marks step ${state.step}.`;
-  $("training-text").textContent = `Thin: training batches; with markers: held-out data. Below: ${WORDS[state.quantity]} of ${state.layer}. ${cursor}`;
+  $("training-text").textContent = `Thin: training batches; with markers: ${[...new Set(report.runs.map((run) => run.held_out))].join(" or ")} examples. Below: ${WORDS[state.quantity]} of ${state.layer}. ${cursor}`;
   $("heat-text").textContent = `log₁₀ of the ${WORDS[state.quantity]}, median over the probe inputs. Select a cell to move there; an empty cell is missing, zero or infinite.`;
   const inputs = Math.max(...report.runs.map((run) => run.layers[state.layer]?.inputs ?? 0));
   const weights = report.runs.some((run) => spectrum(run, state.layer, state.step)?.operator);

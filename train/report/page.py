@@ -17,8 +17,10 @@ from train.report.load import Run, load_runs
 from train.report.payload import BYTES, build_payload
 
 HEADLINE = (  # heading, and key of summary.json
-    ("Held-out accuracy", "eval_accuracy"),
-    ("Held-out loss", "eval_loss"),
+    ("Test accuracy", "test_accuracy"),
+    ("Test loss", "test_loss"),
+    ("Validation accuracy", "eval_accuracy"),
+    ("Validation loss", "eval_loss"),
     ("Steps", "step"),
     ("Time", "seconds"),
     ("Probe share", "probe_share"),
@@ -111,17 +113,22 @@ def differences(runs: list[Run]) -> list[str]:
 def headline_numbers(run: Run) -> dict[str, float | None]:
     """The final numbers of a run: its summary, and what the metrics say where a run that still goes on has no summary.
 
+    Without validation examples the evaluations are of the test set and count as such.
+
     Example:
         >>> run = Run(Path("a"), "a", metrics={"eval": [{"step": 5, "accuracy": 0.9, "loss": 0.3}]})
-        >>> headline_numbers(run)["eval_accuracy"], headline_numbers(run)["step"]
+        >>> headline_numbers(run)["test_accuracy"], headline_numbers(run)["step"]
         (0.9, 5)
     """
     numbers: dict[str, Any] = {key: run.summary.get(key) for _, key in HEADLINE}
-    evaluations = run.metrics.get("eval", [])
-    last = evaluations[-1] if evaluations else {}
-    for key in ("accuracy", "loss"):
-        if numbers[f"eval_{key}"] is None:
-            numbers[f"eval_{key}"] = last.get(key)
+    for kind in ("eval", "test"):
+        for key in ("accuracy", "loss"):
+            if numbers[f"{kind}_{key}"] is None:
+                numbers[f"{kind}_{key}"] = (run.metrics.get(kind) or [{}])[-1].get(key)
+    if run.held_out == "test":
+        for key in ("accuracy", "loss"):
+            measured = numbers.pop(f"eval_{key}")
+            numbers |= {f"test_{key}": numbers[f"test_{key}"] or measured, f"eval_{key}": None}
     if numbers["step"] is None:
         steps = [line["step"] for lines in run.metrics.values() for line in lines if "step" in line] + run.steps
         numbers["step"] = max(steps, default=None)
@@ -137,7 +144,7 @@ def _headline(runs: list[Run]) -> str:
     body = ""
     for r, (run, row) in enumerate(zip(runs, rows, strict=True)):
         cells = "".join(
-            f'<td data-number="{key}"{" class=main" if key == "eval_accuracy" else ""}>{_number(key, row[key])}</td>'
+            f'<td data-number="{key}"{" class=main" if key == "test_accuracy" else ""}>{_number(key, row[key])}</td>'
             for _, key in shown
         )
         cells += "".join(f'<td class="setting">{html.escape(str(run.config.get(key, "–")))}</td>' for key in settings)
@@ -152,7 +159,7 @@ def _headline(runs: list[Run]) -> str:
 def _number(key: str, value: Any) -> str:
     if not isinstance(value, int | float):
         return "–"
-    if key == "eval_accuracy":
+    if key.endswith("accuracy"):
         return f"{100 * value:.2f} %"
     if key == "probe_share":
         return f"{100 * value:.1f} %"

@@ -101,6 +101,7 @@ def build_payload(runs: list[Run], budget: int = BYTES) -> tuple[dict[str, Any],
         "runs": [
             {
                 "name": run.name,
+                "held_out": run.held_out,
                 "curves": _curves(run, block),
                 "layers": {name: _layer(one[name], axes[name], detail, block) for name in layers if name in one},
                 "analysed": sorted(set(run.analyses) & set(kept)),

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 
 from lax_linalg.registry import Registry
-from train.data import Data
+from train.config import TrainConfig
+from train.data import Data, split_off
 
 Batch = dict[str, jax.Array]
 
@@ -21,7 +22,7 @@ class Task:
     Attributes:
         input_shape: of one input, without the batch axis.
         num_classes: outputs of the model.
-        load: data_dir -> the arrays in memory.
+        load: (data_dir, split_seed) -> the arrays in memory; the seed where the task has no test set of its own.
         prepare: raw batch -> batch with the model's input under "input".
         augment: (key, raw batch) -> raw batch; used with --augment.
         per_example: (model, prepared batch) -> "loss" and other measures, each [B].
@@ -29,10 +30,22 @@ class Task:
 
     input_shape: tuple[int, ...]
     num_classes: int
-    load: Callable[[str], Data]
+    load: Callable[[str, int], Data]
     prepare: Callable[[Batch], Batch]
     augment: Callable[[jax.Array, Batch], Batch]
     per_example: Callable[[Any, Batch], dict[str, jax.Array]]
+
+    def data(self, config: TrainConfig) -> Data:
+        """The arrays of a run, with --validation of the training examples set aside: a function of the configuration.
+
+        Raises:
+            DataError: when a file is missing or damaged, or so many examples cannot be set aside.
+        """
+        parts = self.load(config.data_dir, config.split_seed)
+        if not config.validation:
+            return parts
+        train, validation = split_off(parts.train, config.validation, config.split_seed)
+        return parts._replace(train=train, validation=validation)
 
 
 tasks: Registry[Task] = Registry("task")

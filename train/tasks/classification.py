@@ -43,7 +43,7 @@ def cross_entropy(model: Any, batch: Batch) -> dict[str, jax.Array]:
 
 
 def classification(
-    load: Callable[[str], Data],
+    load: Callable[[str, int], Data],
     input_shape: tuple[int, ...],
     mean: tuple[float, ...],
     std: tuple[float, ...],
