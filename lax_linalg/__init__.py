@@ -24,9 +24,10 @@ from lax_linalg.errors import (
 )
 from lax_linalg.jacobian.layers import LayerJacobians as LayerJacobians, layer_jacobians as layer_jacobians
 from lax_linalg.jacobian.operator import Jacobian as Jacobian, jacobian as jacobian
+from lax_linalg.jacobian.scan import recurrent_jacobians as recurrent_jacobians, scan_jacobians as scan_jacobians
 from lax_linalg.operators import algebra as _algebra  # noqa: F401  # registers the rules between structures
 from lax_linalg.operators.base import LinearOperator as LinearOperator, as_operator as as_operator
-from lax_linalg.operators.batch import Batch as Batch
+from lax_linalg.operators.batch import Batch as Batch, Stack as Stack
 from lax_linalg.operators.bidiagonal import Bidiagonal as Bidiagonal
 from lax_linalg.operators.block_diagonal import BlockDiagonal as BlockDiagonal
 from lax_linalg.operators.circulant import Circulant as Circulant
@@ -55,7 +56,12 @@ from lax_linalg.operators.tridiagonal import Tridiagonal as Tridiagonal
 from lax_linalg.operators.tridiagonal_toeplitz import TridiagonalToeplitz as TridiagonalToeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling as UniformScaling
 from lax_linalg.probe import SpectrumProbe as SpectrumProbe, SpectrumRecord as SpectrumRecord
-from lax_linalg.spectra.lyapunov import Lyapunov as Lyapunov, lyapunov_exponents as lyapunov_exponents
+from lax_linalg.spectra.lyapunov import (
+    FiniteTimeLyapunov as FiniteTimeLyapunov,
+    Lyapunov as Lyapunov,
+    finite_time_lyapunov as finite_time_lyapunov,
+    lyapunov_exponents as lyapunov_exponents,
+)
 from lax_linalg.spectra.summary import SpectrumSummary as SpectrumSummary, summary as summary
 from lax_linalg.verbs.arithmetic import (
     add as add,

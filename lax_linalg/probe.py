@@ -64,7 +64,7 @@ def eigenvalues(J: Batch) -> jax.Array | None:
         >>> print(eigenvalues(la.layer_jacobians([jnp.tanh], jnp.zeros((1, 2)))["0"]))
         [[1.+0.j 1.+0.j]]
     """
-    _, m, n = J.shape
+    *_, m, n = J.shape
     return J.map_verb(eigvals) if m == n else None
 
 

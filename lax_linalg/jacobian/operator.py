@@ -90,7 +90,7 @@ class Jacobian(LinearOperator):
             (False, True): "conjugated, ",
             (True, True): "adjoint, ",
         }
-        return f"{adverb[self.transposed, self.conjugated]}of {_name(self.f)} at {tuple(self.x.shape)}"
+        return f"{adverb[self.transposed, self.conjugated]}of {function_name(self.f)} at {tuple(self.x.shape)}"
 
 
 @materialize.rule(Jacobian, cost="min(m, n) products")
@@ -161,9 +161,7 @@ def jacobian(
         True
     """
     x = jnp.asarray(x)
-    _require_inexact(
-        "x", x.dtype, "convert it, x.astype(jnp.float32), or differentiate with respect to what it indexes"
-    )
+    require_inexact("x", x.dtype, "convert it, x.astype(jnp.float32), or differentiate with respect to what it indexes")
     chosen_mode(mode, 1, 1)
     if memory_budget < 1:
         raise DimensionMismatch(f"memory_budget is a positive number of bytes, got {memory_budget}")
@@ -183,14 +181,14 @@ def output_of(f: Callable[..., Any], x: Any, args: tuple, name: str | None = Non
         >>> output_of(jnp.sum, jnp.ones(3), ()).shape
         ()
     """
-    name = name or _name(f)
+    name = name or function_name(f)
     out = jax.eval_shape(f, x, *args)
     if not isinstance(out, jax.ShapeDtypeStruct):
         raise LinearAlgebraError(
             f"{name} must return one array to have a Jacobian, it returns a {type(out).__name__}; "
             "select one output, for example lambda x: f(x)[0]"
         )
-    _require_inexact(f"the output of {name}", out.dtype, "return floating-point values")
+    require_inexact(f"the output of {name}", out.dtype, "return floating-point values")
     is_complex = jnp.issubdtype(out.dtype, jnp.complexfloating)
     if is_complex != jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise LinearAlgebraError(
@@ -200,7 +198,12 @@ def output_of(f: Callable[..., Any], x: Any, args: tuple, name: str | None = Non
     return jax.ShapeDtypeStruct(out.shape, out.dtype)
 
 
-def _require_inexact(what: str, dtype: Any, remedy: str) -> None:
+def require_inexact(what: str, dtype: Any, remedy: str) -> None:
+    """Raise `LinearAlgebraError` unless the dtype is floating-point or complex.
+
+    Example:
+        >>> require_inexact("x", jnp.float32, "")
+    """
     if not jnp.issubdtype(dtype, jnp.inexact):
         raise LinearAlgebraError(f"a Jacobian needs floating-point or complex numbers, {what} is {dtype}; {remedy}")
 
@@ -264,9 +267,15 @@ def hoist(f: Callable[..., Any]) -> tuple[Callable[..., Any], tuple]:
     try:
         hash(static)
     except TypeError as error:
-        raise LinearAlgebraError(f"{_name(f)} cannot be a static part of a program: {error}") from None
+        raise LinearAlgebraError(f"{function_name(f)} cannot be a static part of a program: {error}") from None
     return static, arrays
 
 
-def _name(f: Any) -> str:
+def function_name(f: Any) -> str:
+    """What to call a function in messages.
+
+    Example:
+        >>> function_name(jnp.tanh)
+        'tanh'
+    """
     return getattr(f, "__name__", None) or (str(f) if isinstance(f, Rebuilt) else type(f).__name__)

@@ -26,7 +26,7 @@ class Batch:
 
     Attributes:
         make: hashable function (x_b, *args) -> LinearOperator.
-        x: what differs from member to member, with a leading batch axis [B, …].
+        x: what differs from member to member: an array, or a pytree of arrays, with a leading batch axis [B, …].
         args: what all members share.
 
     Example:
@@ -40,11 +40,11 @@ class Batch:
     """
 
     make: Callable[..., LinearOperator] = dataclasses.field(metadata={"static": True})
-    x: jax.Array
+    x: Any
     args: tuple = ()
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(B, m, n)."""
         return (len(self), *self._one().shape)
 
@@ -53,13 +53,13 @@ class Batch:
         return self._one().dtype
 
     def __len__(self) -> int:
-        return self.x.shape[0]
+        return jax.tree.leaves(self.x)[0].shape[0]
 
     def __getitem__(self, index: int) -> LinearOperator:
         """The operator of one probe input."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"a batch of {len(self)} operators has no index {index}")
-        return self.make(self.x[index], *self.args)
+        return self.make(jax.tree.map(lambda leaf: leaf[index], self.x), *self.args)
 
     def __iter__(self) -> Iterator[LinearOperator]:
         return (self[b] for b in range(len(self)))
@@ -71,7 +71,7 @@ class Batch:
             raise DimensionMismatch(
                 f"a batch of {len(self)} operators applies to [{len(self)}, …], got {vectors.shape}"
             )
-        return jax.vmap(lambda x, v: self.make(x, *self.args) @ v)(self.x, vectors)
+        return self._map(lambda x, v: self.make(x, *self.args) @ v, self.x, vectors)
 
     def map_verb(self, verb: Verb, *rest: Any, **options: Any) -> Any:
         """The verb's results for all members, stacked along a leading axis.
@@ -84,15 +84,45 @@ class Batch:
             >>> print(la.Batch(la.Diagonal, jnp.ones((2, 3))).map_verb(la.tr))
             [3. 3.]
         """
-        result = jax.vmap(lambda x: verb(self.make(x, *self.args), *rest, **options))(self.x)
+        result = self._map(lambda x: verb(self.make(x, *self.args), *rest, **options), self.x)
         if isinstance(result, LinearOperator):
             raise DimensionMismatch(
                 f"{verb.name} gives operators, which a batch does not stack; use batch[b] one by one"
             )
         return result
 
-    def _one(self) -> LinearOperator:
-        return jax.eval_shape(lambda x, args: self.make(x[0], *args), self.x, self.args)
+    def _map(self, function: Callable[..., Any], *stacked: Any) -> Any:
+        """The function's results for all members; all at once."""
+        return jax.vmap(function)(*stacked)
+
+    def _one(self) -> Any:
+        return jax.eval_shape(
+            lambda x, args: self.make(jax.tree.map(lambda leaf: leaf[0], x), *args), self.x, self.args
+        )
 
     def __repr__(self) -> str:
         return f"{len(self)} × {self._one()!r}"
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Stack(Batch):
+    """A `Batch` over depth or time, whose verbs run member after member by `jax.lax.scan`.
+
+    Compile time does not depend on the length, and only one member's intermediate matrices exist at a time. The members
+    may be batches themselves: ``la.svdvals(stack)`` is then [L, B, k].
+
+    Attributes:
+        make: hashable function (x_l, *args) -> LinearOperator or Batch.
+        x: what differs from member to member, a pytree of arrays [L, …].
+        args: what all members share.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> stack = la.Stack(la.Diagonal, jnp.array([[1.0, 2.0], [3.0, 4.0]]))
+        >>> print(la.det(stack))
+        [ 2. 12.]
+    """
+
+    def _map(self, function: Callable[..., Any], *stacked: Any) -> Any:
+        return jax.lax.map(lambda members: function(*members), stacked)
