@@ -112,7 +112,32 @@ if TYPE_CHECKING:
     I: UniformScaling
 
 # Rooms that are opened on first use, so that `import lax_linalg` stays fast: name -> module.
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = dict.fromkeys(
+    (
+        "KreissConstant",
+        "NumericalRadius",
+        "NumericalRange",
+        "PseudospectralExtreme",
+        "Pseudospectrum",
+        "TransientGrowth",
+        "arnoldi",
+        "eigenvalue_condition_numbers",
+        "eigenvector_condition_number",
+        "henrici",
+        "jordan_curve",
+        "jordan_function",
+        "jordan_power",
+        "kreiss_constant",
+        "numerical_radius",
+        "numerical_range",
+        "power_norms",
+        "pseudospectral_abscissa",
+        "pseudospectral_radius",
+        "pseudospectrum",
+        "transient_growth",
+    ),
+    "lax_linalg.nonnormal",
+)
 
 
 def __getattr__(name: str) -> Any:

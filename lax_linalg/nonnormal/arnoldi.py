@@ -37,8 +37,7 @@ def arnoldi(A: Any, steps: int, seed: int = 0) -> np.ndarray:
 
     Example:
         >>> import lax_linalg as la
-        >>> from lax_linalg.nonnormal import arnoldi
-        >>> arnoldi(la.Diagonal([1.0, 2.0, 3.0]), 2).shape
+        >>> la.arnoldi(la.Diagonal([1.0, 2.0, 3.0]), 2).shape
         (3, 2)
 
     Source: W. E. Arnoldi (1951); K.-C. Toh and L. N. Trefethen, SIAM J. Sci. Comput. 17 (1996).

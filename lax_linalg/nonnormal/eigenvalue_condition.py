@@ -32,8 +32,7 @@ def eigenvalue_condition_numbers(A: LinearOperator) -> jax.Array:
 
     Example:
         >>> import lax_linalg as la
-        >>> from lax_linalg.nonnormal import eigenvalue_condition_numbers
-        >>> print(eigenvalue_condition_numbers([[1.0, 3.0], [0.0, 5.0]]))
+        >>> print(la.eigenvalue_condition_numbers([[1.0, 3.0], [0.0, 5.0]]))
         [1.25 1.25]
 
     Source: Golub & Van Loan, Matrix Computations (4th ed.), 7.2.2; vectors as in LAPACK's trevc.
@@ -102,8 +101,7 @@ def eigenvector_condition_number(A: LinearOperator) -> jax.Array:
 
     Example:
         >>> import lax_linalg as la
-        >>> from lax_linalg.nonnormal import eigenvector_condition_number
-        >>> round(float(eigenvector_condition_number([[1.0, 3.0], [0.0, 5.0]])), 4)
+        >>> round(float(la.eigenvector_condition_number([[1.0, 3.0], [0.0, 5.0]])), 4)
         2.0
 
     Source: Trefethen & Embree, Spectra and Pseudospectra (2005), Theorem 2.3 and § 52.

@@ -36,8 +36,7 @@ def henrici(A: LinearOperator) -> jax.Array:
 
     Example:
         >>> import lax_linalg as la
-        >>> from lax_linalg.nonnormal import henrici
-        >>> float(henrici([[2.0, 3.0], [0.0, 1.0]]))
+        >>> float(la.henrici([[2.0, 3.0], [0.0, 1.0]]))
         3.0
 
     Source: P. Henrici, Numer. Math. 4 (1962); Trefethen & Embree, Spectra and Pseudospectra (2005), § 48.

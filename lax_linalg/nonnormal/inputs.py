@@ -17,6 +17,7 @@ import numpy as np
 from lax_linalg import platform
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
 from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.batch import Batch
 from lax_linalg.verbs.basic import materialize
 
 
@@ -87,7 +88,9 @@ def square_matrix(A: Any, name: str) -> SquareMatrix:
 
 def over_batch(function: Callable[[Any], Any], A: Any) -> Any:
     """`function` on A, or on every matrix of a batch [..., n, n], with the results' fields stacked along those axes."""
-    if isinstance(A, LinearOperator) or np.ndim(A) <= 2:
+    if isinstance(A, Batch):
+        A = np.asarray(materialize(A))
+    if not is_batch(A):
         return function(A)
     batch = np.shape(A)[:-2]
     if 0 in batch:
@@ -98,6 +101,11 @@ def over_batch(function: Callable[[Any], Any], A: Any) -> Any:
         return np.stack([np.asarray(leaf) for leaf in leaves]).reshape(*batch, *np.shape(leaves[0]))
 
     return jax.tree.map(stack, *results)
+
+
+def is_batch(A: Any) -> bool:
+    """Whether A is a stack of matrices [..., n, n] or a `Batch` of operators."""
+    return isinstance(A, Batch) or (not isinstance(A, LinearOperator) and np.ndim(A) > 2)
 
 
 class SchurForm(NamedTuple):

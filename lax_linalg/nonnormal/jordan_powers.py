@@ -35,8 +35,8 @@ def jordan_curve(eigenvalue: Any, powers: Any, size: int = 2) -> jax.Array:
     Cost: O(size) an element.
 
     Example:
-        >>> from lax_linalg.nonnormal import jordan_curve
-        >>> print(jordan_curve(0.5, [0, 1, 2, 3]))
+        >>> import lax_linalg as la
+        >>> print(la.jordan_curve(0.5, [0, 1, 2, 3]))
         [[1.    0.   ]
          [0.5   1.   ]
          [0.25  1.   ]
@@ -100,8 +100,8 @@ def jordan_power(eigenvalue: Any, size: int, power: Any) -> jax.Array:
     Cost: O(n²) to write the matrix, independent of k.
 
     Example:
-        >>> from lax_linalg.nonnormal import jordan_power
-        >>> print(jordan_power(2.0, 3, 3))
+        >>> import lax_linalg as la
+        >>> print(la.jordan_power(2.0, 3, 3))
         [[ 8. 12.  6.]
          [ 0.  8. 12.]
          [ 0.  0.  8.]]
@@ -130,8 +130,8 @@ def jordan_function(function: Callable[[Any], Any], eigenvalue: Any, size: int) 
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from lax_linalg.nonnormal import jordan_function
-        >>> print(jordan_function(jnp.exp, 0.0, 3).round(4))
+        >>> import lax_linalg as la
+        >>> print(la.jordan_function(jnp.exp, 0.0, 3).round(4))
         [[1.  1.  0.5]
          [0.  1.  1. ]
          [0.  0.  1. ]]

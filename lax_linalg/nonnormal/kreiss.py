@@ -27,8 +27,8 @@ class KreissConstant(NamedTuple):
     """lower ≤ 𝒦(A) ≤ upper; lower is attained at z, or approached as |z| → ∞ when z is infinite.
 
     Example:
-        >>> from lax_linalg.nonnormal import kreiss_constant
-        >>> K = kreiss_constant([[0.0, 8.0], [0.0, 0.0]])
+        >>> import lax_linalg as la
+        >>> K = la.kreiss_constant([[0.0, 8.0], [0.0, 0.0]])
         >>> K.lower <= K.upper <= 1.001 * K.lower
         True
     """
@@ -64,8 +64,8 @@ def kreiss_constant(A: Any, continuous: bool = False, rtol: float = 1e-3) -> Kre
     Cost: some 10 to 30 circles, each O(n³) for its proof and O(n) values of σ_min for its search.
 
     Example:
-        >>> from lax_linalg.nonnormal import kreiss_constant
-        >>> kreiss_constant([[0.5, 0.0], [0.0, -1.0]])
+        >>> import lax_linalg as la
+        >>> la.kreiss_constant([[0.5, 0.0], [0.0, -1.0]])
         KreissConstant(lower=1.0, upper=1.0, z=(inf+0j))
 
     Source: H.-O. Kreiss, BIT 2 (1962); M. Spijker, BIT 31 (1991); Trefethen & Embree, Spectra and Pseudospectra (2005),

@@ -26,8 +26,7 @@ class NumericalRange(NamedTuple):
 
     Example:
         >>> import lax_linalg as la
-        >>> from lax_linalg.nonnormal import numerical_range
-        >>> W = numerical_range([[0.0, 1.0], [0.0, 0.0]], angles=4)
+        >>> W = la.numerical_range([[0.0, 1.0], [0.0, 0.0]], angles=4)
         >>> [round(abs(complex(w)), 4) for w in W.points], [round(abs(complex(w)), 4) for w in W.corners]
         ([0.5, 0.5, 0.5, 0.5], [0.7071, 0.7071, 0.7071, 0.7071])
     """
@@ -68,8 +67,7 @@ def numerical_range(A: LinearOperator, angles: int = 128) -> NumericalRange:
 
     Example:
         >>> import lax_linalg as la
-        >>> from lax_linalg.nonnormal import numerical_range
-        >>> W = numerical_range([[1.0, 0.0], [0.0, -1.0]], angles=4)
+        >>> W = la.numerical_range([[1.0, 0.0], [0.0, -1.0]], angles=4)
         >>> [round(float(h), 4) for h in W.support]
         [1.0, 0.0, 1.0, 0.0]
 
@@ -96,8 +94,8 @@ class NumericalRadius(NamedTuple):
     """lower ≤ w(A) ≤ upper, and the point z of W(A) with |z| ≥ lower.
 
     Example:
-        >>> from lax_linalg.nonnormal import numerical_radius
-        >>> r = numerical_radius([[0.0, 1.0], [0.0, 0.0]])
+        >>> import lax_linalg as la
+        >>> r = la.numerical_radius([[0.0, 1.0], [0.0, 0.0]])
         >>> r.lower <= 0.5 <= r.upper, round(abs(r.z), 6)
         (True, 0.5)
     """
@@ -128,8 +126,8 @@ def numerical_radius(A: Any, rtol: float = 1e-6) -> NumericalRadius:
     Cost: O(n³) for each of some 40 to 200 directions.
 
     Example:
-        >>> from lax_linalg.nonnormal import numerical_radius
-        >>> r = numerical_radius([[0.0, 2.0], [0.0, 0.0]])
+        >>> import lax_linalg as la
+        >>> r = la.numerical_radius([[0.0, 2.0], [0.0, 0.0]])
         >>> round(r.lower, 4), round(r.upper, 4)
         (1.0, 1.0)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.nonnormal.arnoldi import arnoldi
-from lax_linalg.nonnormal.inputs import over_batch, schur_form, square_matrix
+from lax_linalg.nonnormal.inputs import is_batch, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.shifted_inverse import ShiftedTriangle
 
 _TILE = 16
@@ -33,8 +33,8 @@ class Pseudospectrum:
             every contour lies inside the true Λ_ε(A), and `error` refers to the projection.
 
     Example:
-        >>> from lax_linalg.nonnormal import pseudospectrum
-        >>> P = pseudospectrum([[0.0, 1.0], [0.0, 0.0]], grid=(5, 3), box=(-2, 2, -1, 1))
+        >>> import lax_linalg as la
+        >>> P = la.pseudospectrum([[0.0, 1.0], [0.0, 0.0]], grid=(5, 3), box=(-2, 2, -1, 1))
         >>> P.sigma_min.shape, P.inner
         ((3, 5), False)
     """
@@ -103,8 +103,8 @@ def pseudospectrum(
 
     Example:
         >>> import numpy as np
-        >>> from lax_linalg.nonnormal import pseudospectrum
-        >>> P = pseudospectrum(np.diag([1.0, -1.0]), grid=3, box=(-1, 1, -1, 1))
+        >>> import lax_linalg as la
+        >>> P = la.pseudospectrum(np.diag([1.0, -1.0]), grid=3, box=(-1, 1, -1, 1))
         >>> print(P.sigma_min.round(4))
         [[1.     1.4142 1.    ]
          [0.     1.     0.    ]
@@ -126,7 +126,7 @@ def pseudospectrum(
         hessenberg = arnoldi(A, krylov)
         square, last = hessenberg[: hessenberg.shape[1]], hessenberg[hessenberg.shape[1] :]
         return _on_grid(square, last, nx, ny, box, levels, tol, inner=True)
-    if box is None and not hasattr(A, "_matmat") and np.ndim(A) > 2:
+    if box is None and is_batch(A):
         raise LinearAlgebraError("pseudospectrum of a batch needs a box, so that all matrices share one grid")
 
     def one(a: Any) -> Pseudospectrum:

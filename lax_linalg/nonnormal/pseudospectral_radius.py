@@ -21,8 +21,8 @@ class PseudospectralExtreme(NamedTuple):
     """lower ≤ value ≤ upper, with σ_min(zI − A) ≤ ε at the point z that attains the lower end.
 
     Example:
-        >>> from lax_linalg.nonnormal import pseudospectral_radius
-        >>> r = pseudospectral_radius([[0.0, 1.0], [0.0, 0.0]], 0.1)
+        >>> import lax_linalg as la
+        >>> r = la.pseudospectral_radius([[0.0, 1.0], [0.0, 0.0]], 0.1)
         >>> r.lower <= 0.3316625 <= r.upper
         True
     """
@@ -52,8 +52,8 @@ def pseudospectral_radius(A: Any, eps: float, rtol: float = 1e-6) -> Pseudospect
 
     Example:
         >>> import numpy as np
-        >>> from lax_linalg.nonnormal import pseudospectral_radius
-        >>> r = pseudospectral_radius(np.diag([1.0, -2.0]), 0.5)
+        >>> import lax_linalg as la
+        >>> r = la.pseudospectral_radius(np.diag([1.0, -2.0]), 0.5)
         >>> round(r.lower, 5), round(r.upper, 5)
         (2.5, 2.5)
 
@@ -82,8 +82,8 @@ def pseudospectral_abscissa(A: Any, eps: float, rtol: float = 1e-6) -> Pseudospe
     Cost: some 10 vertical lines, each O(n³) for its proof and O(n) values of σ_min for its search.
 
     Example:
-        >>> from lax_linalg.nonnormal import pseudospectral_abscissa
-        >>> a = pseudospectral_abscissa([[-1.0, 0.0], [0.0, -3.0]], 0.25)
+        >>> import lax_linalg as la
+        >>> a = la.pseudospectral_abscissa([[-1.0, 0.0], [0.0, -3.0]], 0.25)
         >>> round(a.lower, 5), round(a.upper, 5)
         (-0.75, -0.75)
 
@@ -106,16 +106,15 @@ def _extreme(A: SquareMatrix, eps: float, rtol: float, line: bool) -> Pseudospec
     direction = 1.0 if line or outermost == 0 else outermost / abs(outermost)
     # Λ + disc(ε) ⊆ Λ_ε ⊆ W(A) + disc(ε)
     lower, z = float(size.max()) + eps, outermost + eps * direction
-    upper = _outermost_of_numerical_range(A, line) + eps + schur.rounding
+    upper = high = _outermost_of_numerical_range(A, line) + eps + schur.rounding
 
     def width() -> float:
-        return rtol * max(abs(lower), abs(upper), eps)
+        return rtol * max(abs(lower), abs(high), eps)
 
     def curve(position: float) -> Curve:
         return resolvent.line(position) if line else Circle(position)
 
     # search: h(x) = 1/max ‖(zI − A)⁻¹‖ on the curve at x increases through ε at the extreme point
-    high = upper
     at_low = at_high = np.nan
     for _ in range(60):
         if high - lower <= width() / 4:

@@ -101,7 +101,7 @@ class ShiftedTriangle:
         if svd_fallback and failed.any():
             sigma[failed] = self.sigma_min_svd(z[failed])
             error[failed] = 0.0
-        return SmallestSingularValues(sigma, error + self.order * _EPS * (self.scale + np.abs(z)))
+        return SmallestSingularValues(sigma, error + 8 * self.order * _EPS * (self.scale + np.abs(z)))
 
     def _pieces(self, count: int):
         large = int(np.clip(2**17 // self._padded, 64, 1024))

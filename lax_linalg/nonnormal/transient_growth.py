@@ -12,7 +12,7 @@ import numpy as np
 from lax_linalg import platform
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
-from lax_linalg.nonnormal.inputs import SquareMatrix, double_precision, over_batch, schur_form, square_matrix
+from lax_linalg.nonnormal.inputs import SquareMatrix, double_precision, is_batch, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.kreiss import require_stable, tolerance
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.verbs.basic import dense
@@ -32,8 +32,8 @@ class TransientGrowth(NamedTuple):
         upper: a proved upper bound of the supremum over *all* times, inf if there is none.
 
     Example:
-        >>> from lax_linalg.nonnormal import transient_growth
-        >>> g = transient_growth([[0.5, 4.0], [0.0, 0.5]])
+        >>> import lax_linalg as la
+        >>> g = la.transient_growth([[0.5, 4.0], [0.0, 0.5]])
         >>> g.argmax, round(g.maximum, 3), g.upper == g.maximum
         (1.0, 4.062, True)
     """
@@ -64,8 +64,7 @@ def power_norms(A: LinearOperator, steps: int) -> jax.Array:
 
     Example:
         >>> import lax_linalg as la
-        >>> from lax_linalg.nonnormal import power_norms
-        >>> print(power_norms([[0.0, 3.0], [0.0, 0.0]], 3))
+        >>> print(la.power_norms([[0.0, 3.0], [0.0, 0.0]], 3))
         [1. 3. 0. 0.]
 
     Source: Trefethen & Embree, Spectra and Pseudospectra (2005), § 16.
@@ -118,8 +117,8 @@ def transient_growth(
     Cost: O(n³) a step, an SVD and a product.
 
     Example:
-        >>> from lax_linalg.nonnormal import transient_growth
-        >>> g = transient_growth([[-1.0, 10.0], [0.0, -2.0]], continuous=True)
+        >>> import lax_linalg as la
+        >>> g = la.transient_growth([[-1.0, 10.0], [0.0, -2.0]], continuous=True)
         >>> bool(2.56 <= g.maximum <= g.upper <= 1.06 * g.maximum)
         True
 
@@ -129,7 +128,7 @@ def transient_growth(
         raise LinearAlgebraError(f"transient_growth needs steps ≥ 1, got {steps}")
     if step is not None and not (continuous and step > 0):
         raise LinearAlgebraError("step is the time between samples: it must be positive and needs continuous=True")
-    if steps is None and not hasattr(A, "_matmat") and np.ndim(A) > 2:
+    if steps is None and is_batch(A):
         raise LinearAlgebraError("transient_growth of a batch needs steps, so that all curves have one length")
     return over_batch(lambda a: _growth(square_matrix(a, "transient_growth"), steps, continuous, step), A)
 
