@@ -49,18 +49,31 @@ class TrainConfig:
     steps: int = option(1000, "updates in all", group="Optimisation", low=0)
     epochs: int = option(0, "passes over the data; when positive, instead of --steps", group="Optimisation", low=0)
     batch_size: int = option(64, "examples an update", group="Optimisation", low=1)
-    optimizer: str = option("adam", "adam, adamw, sgd, momentum, rmsprop, muon", group="Optimisation")
+    optimizer: str = option(
+        "adam", "adam, adamw, sgd, momentum, rmsprop, muon, landing, riemannian", group="Optimisation"
+    )
     learning_rate: float = option(1e-3, "its peak value", group="Optimisation", low=0)
+    learning_rates: str = option("", "factors on it, as in */bias=2,recurrent/*=0.1", group="Optimisation")
+    orthogonal: str = option("*", "kernels of landing and riemannian, as in blocks/*", group="Optimisation")
     schedule: str = option("constant", "of the learning rate: constant, cosine, linear", group="Optimisation")
     warmup_steps: int = option(0, "linear rise of the learning rate", group="Optimisation", low=0)
     weight_decay: float = option(0.0, "of adamw and muon", group="Optimisation", low=0)
-    momentum: float = option(0.9, "of momentum", group="Optimisation", low=0)
+    momentum: float = option(0.9, "of momentum and riemannian", group="Optimisation", low=0)
     clip_norm: float = option(0.0, "bound on the gradient's norm; 0: none", group="Optimisation", low=0)
 
-    regularizer: str = option("none", "penalty on the kernels: none, so, dso", group="Regulariser")
+    regularizer: str = option("none", "none, so, dso, mc, srip, ocnn, sigma_max, sigma_min, cond", group="Regulariser")
     regularizer_strength: float = option(1e-2, "its factor in the loss", group="Regulariser", low=0)
     regularizer_schedule: str = option("constant", "of the factor: constant, cosine, linear", group="Regulariser")
     regularizer_layers: str = option("*", "layers it acts on, as in stem,blocks/*", group="Regulariser")
+    regularizer_on: str = option(
+        "kernel",
+        "kernel: its matrix; operator: the layer's linear map",
+        group="Regulariser",
+        choices=("kernel", "operator"),
+    )
+    regularizer_decoupled: bool = option(
+        False, "a gradient step of its own after each update, as AdamW's decay", group="Regulariser"
+    )
 
     spectrum_every: int = option(0, "steps between spectrum probes; 0: none", group="Spectra", low=0)
     spectrum_layers: str = option("*", "layers probed, as in blocks/*,end_to_end", group="Spectra")

@@ -70,7 +70,7 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
     order = make_order(config, examples, mesh)
     steps = config.epochs * (examples // config.batch_size) or config.steps
     definition, state = initial_state(config, make_optimizer(config, steps)[0])
-    gradient = make_gradient(config, steps, task, definition, state.params, mesh)
+    gradient = make_gradient(config, steps, task, definition, state, mesh)
     update = make_update(config, steps, gradient)
     evaluate = make_evaluate(task, definition)
     arrays = (state, data.train, data.held_out, data.test)

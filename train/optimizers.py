@@ -6,14 +6,19 @@ parameters is a rule about their names and shapes.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable
 from typing import Any
 
 import optax
 import optax.contrib
 
+from lax_linalg.errors import UnknownNameError
 from lax_linalg.registry import Registry
+from train import orthogonal_steps
 from train.config import TrainConfig
+from train.errors import ConfigError
+from train.regularizers import chosen_layers, kernel_layers
 
 optimizers: Registry[Callable[[optax.Schedule, TrainConfig], optax.GradientTransformation]] = Registry("optimizer")
 schedules: Registry[Callable[[float, int], optax.Schedule]] = Registry("schedule")
@@ -91,11 +96,122 @@ def muon(learning_rate: optax.Schedule, config: TrainConfig) -> optax.GradientTr
     return optax.contrib.muon(learning_rate, weight_decay=config.weight_decay, muon_weight_dimension_numbers=dimensions)
 
 
+@optimizers.register("landing")
+def landing(learning_rate: optax.Schedule, config: TrainConfig) -> optax.GradientTransformation:
+    """The landing flow for the kernels that `orthogonal` names, Adam for the rest."""
+    step = orthogonal_steps.landing(learning_rate, factor=lambda name: rate_factor(config.learning_rates, name))
+    return _with_adam(step, learning_rate, config)
+
+
+@optimizers.register("riemannian")
+def riemannian(learning_rate: optax.Schedule, config: TrainConfig) -> optax.GradientTransformation:
+    """Riemannian gradient descent with momentum for the kernels that `orthogonal` names, Adam for the rest."""
+    step = orthogonal_steps.riemannian(
+        learning_rate, config.momentum, factor=lambda name: rate_factor(config.learning_rates, name)
+    )
+    return _with_adam(step, learning_rate, config)
+
+
+def _with_adam(
+    step: optax.GradientTransformation, learning_rate: optax.Schedule, config: TrainConfig
+) -> optax.GradientTransformation:
+    """`step` for the chosen kernels, whose group's learning rate it has applied itself, and Adam for the rest."""
+
+    def labels(params: Any) -> dict[str, str]:
+        kernels = kernel_layers(params)
+        chosen = {kernels[layer] for layer in chosen_layers(list(kernels), config.orthogonal)}
+        return {name: "orthogonal" if name in chosen else "rest" for name in params}
+
+    rest = optax.chain(optax.adam(learning_rate), scale_groups(config.learning_rates))
+    return optax.partition({"orthogonal": step, "rest": rest}, labels)
+
+
+def rate_factor(text: str, name: str) -> float:
+    """The factor on the learning rate of a parameter: that of the last matching rule, or 1.
+
+    Args:
+        text: rules "pattern=factor,pattern=factor" over parameter paths.
+        name: path of a parameter.
+
+    Raises:
+        ConfigError: for rules that are not of this form, or a negative factor.
+
+    Example:
+        >>> rate_factor("*/bias=2,head/*=0.1", "head/bias")
+        0.1
+    """
+    matching = [factor for pattern, factor in _rules(text) if fnmatch.fnmatchcase(name, pattern)]
+    return matching[-1] if matching else 1.0
+
+
+def rate_factors(text: str, params: Any) -> dict[str, float]:
+    """The factor on the learning rate of every parameter.
+
+    Args:
+        text: rules "pattern=factor,pattern=factor" over parameter paths; later ones win.
+        params: parameters by path.
+
+    Returns:
+        Path -> factor.
+
+    Raises:
+        ConfigError: for rules that are not of this form, or a negative factor.
+        UnknownNameError: for a pattern that matches no parameter.
+
+    Example:
+        >>> rate_factors("*/bias=2", {"head/kernel": 0, "head/bias": 0})
+        {'head/kernel': 1.0, 'head/bias': 2.0}
+    """
+    for pattern, _ in _rules(text):
+        if not fnmatch.filter(params, pattern):
+            raise UnknownNameError.of("parameter", pattern, params)
+    return {name: rate_factor(text, name) for name in params}
+
+
+def scale_groups(text: str) -> optax.GradientTransformation:
+    """Multiply the updates of each group of parameters by its factor: a learning rate for each group.
+
+    Args:
+        text: rules as in `rate_factors`.
+
+    Returns:
+        An Optax transformation of flat dictionaries.
+
+    Example:
+        >>> scale = scale_groups("*/bias=2")
+        >>> scale.update({"head/bias": 1.0, "head/kernel": 1.0}, scale.init({}))[0]
+        {'head/bias': 2.0, 'head/kernel': 1.0}
+    """
+
+    def scaled(updates: Any, params: Any = None) -> Any:
+        return {
+            name: update if isinstance(update, optax.MaskedNode) else rate_factor(text, name) * update
+            for name, update in updates.items()
+        }
+
+    return optax.stateless(scaled)
+
+
+def _rules(text: str) -> list[tuple[str, float]]:
+    rules = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        pattern, _, factor = part.rpartition("=")
+        try:
+            rules.append((pattern.strip(), float(factor)))
+        except ValueError:
+            raise ConfigError(f"--learning_rates={text}: {part!r} is not of the form pattern=factor") from None
+        if not pattern or not 0 <= rules[-1][1] < float("inf"):
+            raise ConfigError(f"--learning_rates={text}: {part!r} must name a pattern and a finite factor ≥ 0")
+    return rules
+
+
 def make_optimizer(config: TrainConfig, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """The configured optimiser for `steps` updates, behind gradient clipping if asked for, and its learning rate.
 
     Raises:
-        UnknownNameError: when the optimiser or the schedule is not registered.
+        UnknownNameError: when the optimiser or the schedule is not registered; at `init`, when a rule of
+            `learning_rates` or a pattern of `orthogonal` matches nothing.
+        ConfigError: for `learning_rates` that cannot be read.
 
     Example:
         >>> optimizer, learning_rate = make_optimizer(TrainConfig(optimizer="sgd", learning_rate=0.5), steps=10)
@@ -104,6 +220,20 @@ def make_optimizer(config: TrainConfig, steps: int) -> tuple[optax.GradientTrans
     """
     learning_rate = make_schedule(config.schedule, config.learning_rate, steps, config.warmup_steps)
     optimizer = optimizers[config.optimizer](learning_rate, config)
+    if config.learning_rates:
+        if config.optimizer not in ("landing", "riemannian"):  # these scale the step itself, not its result
+            optimizer = optax.chain(optimizer, scale_groups(config.learning_rates))
+        optimizer = _checked(optimizer, config.learning_rates)
     if config.clip_norm > 0:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
     return optimizer, learning_rate
+
+
+def _checked(optimizer: optax.GradientTransformation, rules: str) -> optax.GradientTransformation:
+    """The same, refusing at its start rules that match no parameter."""
+
+    def init(params: Any) -> Any:
+        rate_factors(rules, params)
+        return optimizer.init(params)
+
+    return optax.GradientTransformation(init, optimizer.update)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from train.config import TrainConfig
 from train.errors import ConfigError
-from train.optimizers import make_optimizer, make_schedule
+from train.optimizers import make_optimizer, make_schedule, rate_factors
 from train.regularizers import make_penalty
 from train.sharding import replicated, split_batch
 from train.state import Arrays, ModelDef, TrainState, split
@@ -27,6 +27,7 @@ class Gradient(NamedTuple):
     measures: Arrays  # means over the batch, and the penalty
     rest: Arrays  # the model's other variables after the pass
     batch: Arrays  # as the model took it
+    decay: Arrays  # strength · gradient of a decoupled penalty; empty otherwise
 
 
 def make_order(config: TrainConfig, examples: int, mesh: Mesh) -> Callable[[int], jax.Array]:
@@ -57,22 +58,28 @@ def make_order(config: TrainConfig, examples: int, mesh: Mesh) -> Callable[[int]
 
 
 def make_gradient(
-    config: TrainConfig, steps: int, task: Task, definition: ModelDef, params: Arrays, mesh: Mesh
+    config: TrainConfig, steps: int, task: Task, definition: ModelDef, initial: TrainState, mesh: Mesh
 ) -> Callable[[TrainState, Arrays, jax.Array], Gradient]:
     """The gradient of loss + strength(step)·R on the batch of the state's step, as a function (state, data, order).
 
+    With `regularizer_decoupled` the penalty is left out of the loss and its gradient given apart.
+
     Raises:
         UnknownNameError: when the regulariser or its schedule is not registered, or a pattern of layers selects none.
+        LinearAlgebraError: when it is to act on the operator of a layer that has none.
     """
-    penalty = make_penalty(config.regularizer, config.regularizer_layers, params)
+    model = definition.merge(initial.params, initial.rest)
+    example = jnp.zeros((1, *task.input_shape), task.input_dtype) if config.regularizer_on == "operator" else None
+    penalty = make_penalty(config.regularizer, config.regularizer_layers, initial.params, model, example)
+    decoupled = config.regularizer_decoupled and config.regularizer != "none"
     strength = make_schedule(config.regularizer_schedule, config.regularizer_strength, steps)
 
     def objective(params: Arrays, rest: Arrays, batch: Arrays, step: jax.Array):
         model: Any = definition.merge(params, rest)
         model.train()
         measures = {name: jnp.mean(values) for name, values in task.per_example(model, batch).items()}
-        measures["penalty"] = penalty(params)
-        total = measures["loss"] + strength(step) * measures["penalty"]
+        measures["penalty"] = jax.lax.stop_gradient(penalty(params)) if decoupled else penalty(params)
+        total = measures["loss"] + (0 if decoupled else strength(step) * measures["penalty"])
         return total, (measures, split(model)[2])
 
     def gradient(state: TrainState, data: Arrays, order: jax.Array) -> Gradient:
@@ -86,7 +93,9 @@ def make_gradient(
         batch = task.prepare(batch)
         differentiate = jax.value_and_grad(objective, has_aux=True)
         (total, (measures, rest)), gradient = differentiate(state.params, state.rest, batch, state.step)
-        return Gradient(total, gradient, measures, rest, batch)
+        slope = jax.grad(penalty)(state.params) if decoupled else {}
+        decay = {name: strength(state.step) * values for name, values in slope.items()}
+        return Gradient(total, gradient, measures, rest, batch, decay)
 
     return gradient
 
@@ -107,19 +116,22 @@ def make_update(
     stop = config.on_nonfinite == "stop"
 
     def update(state: TrainState, data: Arrays, order: jax.Array) -> tuple[TrainState, Arrays]:
-        total, grads, measures, rest, _ = gradient(state, data, order)
+        factors = rate_factors(config.learning_rates, state.params)
+        total, grads, measures, rest, _, decay = gradient(state, data, order)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        rate = learning_rate(state.step if stop else state.step - state.nonfinite)  # counts the updates applied
+        for name, slope in decay.items():
+            updates[name] = updates[name] - (factors[name] * rate * slope).astype(slope.dtype)
         params = optax.apply_updates(state.params, updates)
 
         norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(total) & jnp.isfinite(norm)
+        finite = jnp.isfinite(total) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(decay))
         accept = finite & (state.nonfinite == 0) if stop else finite
         params, rest, opt_state = jax.tree.map(
             lambda new, old: jnp.where(accept, new, old),
             (params, rest, opt_state),
             (state.params, state.rest, state.opt_state),
         )
-        rate = learning_rate(state.step if stop else state.step - state.nonfinite)  # counts the updates applied
         nonfinite = state.nonfinite + jnp.where(finite, 0, 1)
         metrics = measures | {"grad_norm": norm, "learning_rate": rate, "nonfinite": nonfinite}
         step = state.step + (accept.astype(jnp.int32) if stop else 1)

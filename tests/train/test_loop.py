@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -229,6 +230,27 @@ def test_strength_zero_is_no_regulariser_and_a_strong_one_makes_kernels_orthogon
     W = strong["model//item/params/layers/0/kernel"]
     assert np.linalg.norm(W.T @ W - np.eye(W.shape[1])) < 0.1
     assert all(line["penalty"] < 0.2 for line in history)
+
+
+def test_a_decoupled_regulariser_acts_after_the_update(tmp_path):
+    """One step of SGD: W − η G − η s ∇R(W), as AdamW decays; the loss's gradient norm does not see the penalty."""
+    results = {}
+    for name, changes in {
+        "plain": {},
+        "coupled": {"regularizer": "so"},
+        "decoupled": {"regularizer": "so", "regularizer_decoupled": True},
+    }.items():
+        config = small(
+            tmp_path, optimizer="sgd", learning_rate=0.1, regularizer_strength=0.5, steps=1, log_every=1, **changes
+        )
+        train_and_evaluate(replace(config, workdir=str(tmp_path / name)), tmp_path / name)
+        results[name] = saved_arrays(tmp_path / name, 1), lines(tmp_path / name, "train")[0]
+    for name, array in results["coupled"][0].items():
+        if name.startswith("model") and np.issubdtype(array.dtype, np.floating):
+            np.testing.assert_allclose(results["decoupled"][0][name], array, atol=1e-6, err_msg=name)
+    norms = {name: line["grad_norm"] for name, (_, line) in results.items()}
+    assert norms["decoupled"] == pytest.approx(norms["plain"], rel=1e-5)
+    assert results["decoupled"][1]["penalty"] == pytest.approx(results["coupled"][1]["penalty"], rel=1e-5)
 
 
 def test_config_is_written_whole(whole):

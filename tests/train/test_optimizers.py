@@ -9,22 +9,38 @@ import optax
 import pytest
 
 from lax_linalg.errors import UnknownNameError
+from tests.train.emulated import on_eight_devices
 from train.config import TrainConfig
+from train.errors import ConfigError
 from train.optimizers import make_optimizer, make_schedule, optimizers, schedules
+from train.orthogonal_steps import landing, riemannian
 
 every = pytest.mark.parametrize("name", optimizers.names())
 
 
-def params(dtype=jnp.float32):
-    return {
-        "conv/kernel": jnp.full((3, 3, 2, 4), 0.5, dtype),
-        "conv/bias": jnp.ones(4, dtype),
-        "gain": jnp.ones((), dtype),
-    }
+CONSTRAINED = ("landing", "riemannian")
+
+
+def orthonormal(seed: int, shape: tuple[int, ...]) -> jax.Array:
+    """A kernel whose matrix has an orthonormal shorter side."""
+    return jax.nn.initializers.orthogonal()(jax.random.key(seed), shape)
+
+
+def params(seed=0):
+    kernels = {"conv/kernel": orthonormal(seed, (3, 3, 2, 4)), "wide/kernel": orthonormal(seed + 9, (3, 5))}
+    return kernels | {"gain": jnp.ones(3)}
 
 
 def distance(tree):
-    return sum(jnp.sum(jnp.square(leaf - 0.1)) for leaf in tree.values())
+    """A quadratic whose minimum every optimiser can reach: its kernels have orthonormal sides."""
+    goal = params(1) | {"gain": jnp.full(3, 0.1)}
+    return sum(jnp.sum(jnp.square(leaf - goal[name])) for name, leaf in tree.items())
+
+
+def kernel_error(tree) -> float:
+    """The largest ‖WᵀW − I‖_F over the kernels, of the shorter side."""
+    tall = [tree["conv/kernel"].reshape(-1, 4), tree["wide/kernel"].T]
+    return max(float(jnp.linalg.norm(W.T @ W - jnp.eye(W.shape[1]))) for W in tall)
 
 
 @every
@@ -43,6 +59,117 @@ def test_it_minimises_a_quadratic_keeps_dtypes_and_compiles_once(name):
     assert float(distance(tree)) < 0.05 * start
     assert all(leaf.dtype == jnp.float32 for leaf in tree.values())
     assert update._cache_size() == 1
+    if name in CONSTRAINED:
+        assert kernel_error(tree) < (1e-5 if name == "riemannian" else 1e-2)
+
+
+@every
+def test_half_precision_parameters_stay_so(name):
+    optimizer, _ = make_optimizer(TrainConfig(optimizer=name, learning_rate=0.04), steps=1)
+    tree = {"dense/kernel": jnp.eye(4, 3, dtype=jnp.bfloat16)}
+    updates, _ = optimizer.update(tree, optimizer.init(tree), tree)
+    assert optax.apply_updates(tree, updates)["dense/kernel"].dtype == jnp.bfloat16
+
+
+def test_sharding_is_stable():
+    """On 8 devices the parameters keep their sharding, the step compiles once, and the numbers are those of one device."""
+    on_eight_devices("""
+import optax
+from train.config import TrainConfig
+from train.optimizers import make_optimizer, optimizers
+kernel = jax.nn.initializers.orthogonal()(jax.random.key(0), (16, 8))
+target = jax.nn.initializers.orthogonal()(jax.random.key(1), (16, 8))
+sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
+for name in optimizers.names():
+    optimizer, _ = make_optimizer(TrainConfig(optimizer=name, learning_rate=0.05), 4)
+    def update(tree, state):
+        grads = jax.tree.map(lambda w: w - target, tree)
+        updates, state = optimizer.update(grads, state, tree)
+        return optax.apply_updates(tree, updates), state
+    update = jax.jit(update)
+    results = []
+    for put in (lambda w: w, lambda w: jax.device_put(w, sharding)):
+        tree = {"dense/kernel": put(kernel)}
+        state = optimizer.init(tree)
+        tree, state = update(tree, state)
+        results.append(tree["dense/kernel"])
+    np.testing.assert_allclose(results[0], results[1], atol=1e-5, err_msg=name)
+    update(tree, state)
+    assert update._cache_size() <= 3, name
+""")
+
+
+def test_riemannian_steps_are_orthonormal_after_any_number_of_updates():
+    """Also from a start that is not: 1e-5 after 500 steps with random gradients."""
+    step = riemannian(optax.constant_schedule(0.3), momentum=0.9)
+    tree = {name: 3 * leaf for name, leaf in params().items() if "kernel" in name}
+
+    @jax.jit
+    def many(tree):
+        def body(carry, key):
+            tree, state = carry
+            noise = {name: jax.random.normal(key, leaf.shape) for name, leaf in tree.items()}
+            updates, state = step.update(noise, state, tree)
+            return (optax.apply_updates(tree, updates), state), None
+
+        return jax.lax.scan(body, (tree, step.init(tree)), jax.random.split(jax.random.key(0), 500))[0][0]
+
+    assert kernel_error(many(tree)) < 1e-5
+
+
+@pytest.mark.parametrize("rate", [1e-3, 1.0, 1e3])
+def test_landing_stays_within_its_radius_at_any_learning_rate(rate):
+    """‖WᵀW − I‖ ≤ 1/2 after every step, from off the manifold too; without a gradient the distance only falls."""
+    step = landing(optax.constant_schedule(rate))
+    tree = {name: 2 * leaf for name, leaf in params().items() if "kernel" in name}
+    update = jax.jit(lambda g, tree: optax.apply_updates(tree, step.update(g, step.init(tree), tree)[0]))
+    for seed in range(20):
+        noise = {name: jax.random.normal(jax.random.key(seed), leaf.shape) for name, leaf in tree.items()}
+        tree = update(noise, tree)
+        assert kernel_error(tree) <= 0.5 + 1e-5
+    before, zero = kernel_error(tree), jax.tree.map(jnp.zeros_like, tree)
+    for _ in range(30):
+        tree = update(zero, tree)
+    assert kernel_error(tree) < (0.99 * before if rate < 1 else 1e-3)
+
+
+def test_riemannian_moves_along_the_tangent_projection(x64):
+    """To first order in η, W₊ − W = −η(G − W sym(WᵀG)), the projection of the gradient on the tangent space."""
+    W, G = (jax.random.normal(jax.random.key(seed), (6, 3)) for seed in (0, 1))
+    W = jnp.linalg.qr(W)[0]
+    sym = (W.T @ G + G.T @ W) / 2
+    for rate in (1e-4, 1e-5):
+        step = riemannian(optax.constant_schedule(rate))
+        update, _ = step.update({"w": G}, step.init({"w": W}), {"w": W})
+        np.testing.assert_allclose(update["w"], -rate * (G - W @ sym), atol=20 * rate**2)
+
+
+def test_groups_have_their_own_learning_rate():
+    for name in optimizers.names():
+        moves = {}
+        for rules in ("", "gain=0,*/kernel=0.1"):
+            config = TrainConfig(optimizer=name, learning_rate=0.01, learning_rates=rules)
+            optimizer, _ = make_optimizer(config, steps=1)
+            tree = params()
+            moves[rules], _ = optimizer.update(jax.grad(distance)(tree), optimizer.init(tree), tree)
+        one, other = moves.values()
+        assert not np.any(other["gain"]), name
+        ratio = jnp.linalg.norm(other["conv/kernel"]) / jnp.linalg.norm(one["conv/kernel"])
+        assert float(ratio) == pytest.approx(0.1, rel=0.1 if name in CONSTRAINED else 1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"learning_rates": "haed=2"}, UnknownNameError, "unknown parameter 'haed'"),
+        ({"learning_rates": "gain"}, ConfigError, "pattern=factor"),
+        ({"learning_rates": "gain=-1"}, ConfigError, "finite factor ≥ 0"),
+        ({"optimizer": "landing", "orthogonal": "convv"}, UnknownNameError, "did you mean 'conv'"),
+    ],
+)
+def test_rules_that_match_nothing_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        make_optimizer(TrainConfig(**options), steps=1)[0].init(params())
 
 
 def test_muon_orthogonalises_kernels_and_leaves_vectors_to_adam():
@@ -53,7 +180,7 @@ def test_muon_orthogonalises_kernels_and_leaves_vectors_to_adam():
     updates, _ = optimizer.update(gradient, optimizer.init(tree), tree)
     singular_values = np.linalg.svd(updates["conv/kernel"].reshape(-1, 4), compute_uv=False)
     assert singular_values[0] / singular_values[-1] < 2
-    size = np.abs(updates["conv/bias"])  # the first step of Adam is the sign of the gradient times a constant
+    size = np.abs(updates["gain"])  # the first step of Adam is the sign of the gradient times a constant
     np.testing.assert_allclose(size, size[0], rtol=1e-3)
 
 

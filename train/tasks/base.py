@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from lax_linalg.registry import Registry
 from train.config import TrainConfig
@@ -26,6 +27,7 @@ class Task:
         prepare: raw batch -> batch with the model's input under "input".
         augment: (key, raw batch) -> raw batch; used with --augment.
         per_example: (model, prepared batch) -> "loss" and other measures, each [B].
+        input_dtype: of the prepared input.
     """
 
     input_shape: tuple[int, ...]
@@ -34,6 +36,7 @@ class Task:
     prepare: Callable[[Batch], Batch]
     augment: Callable[[jax.Array, Batch], Batch]
     per_example: Callable[[Any, Batch], dict[str, jax.Array]]
+    input_dtype: Any = jnp.float32
 
     def data(self, config: TrainConfig) -> Data:
         """The arrays of a run, with --validation of the training examples set aside: a function of the configuration.

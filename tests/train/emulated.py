@@ -1,0 +1,22 @@
+"""Code run in a process of its own that emulates eight devices."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+HEAD = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from train.sharding import data_mesh
+mesh = data_mesh(True, 8)
+assert mesh.size == 8
+"""
+
+
+def on_eight_devices(code: str) -> None:
+    """Run `code` with jax, jnp, np, NamedSharding, PartitionSpec and a mesh of 8 devices, axis "data"; fail if it fails."""
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", HEAD + code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
