@@ -1,7 +1,7 @@
 """Steps that keep matrices orthogonal, as Optax transformations: Riemannian gradient descent and the landing flow.
 
-A kernel [..., m', n] is the matrix W [m, n] with its leading axes flattened; a wide one counts as its transpose, so that
-WᵀW = I throughout: W lies on the Stiefel manifold. Both need the parameters in `update` and give updates W₊ − W.
+A kernel [..., m', n] is the matrix W [m, n] with its leading axes flattened; a wide one counts as its transpose, so
+that WᵀW = I throughout: W lies on the Stiefel manifold. Both need the parameters in `update` and give updates W₊ − W.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def test_zero_with_zero_gradient_at_an_orthogonal_matrix(name):
 
 
 def test_sharding_is_stable():
-    """On 8 devices, sharded or replicated, value and gradient are those of one device and the gradient lies as W does."""
+    """On 8 devices, value and gradient are those of one device, and the gradient lies as W does."""
     on_eight_devices("""
 from train.regularizers import Weight, regularizers
 kernel = jax.random.normal(jax.random.key(0), (3, 3, 2, 8))
@@ -81,7 +81,8 @@ for name in regularizers.names():
     value, gradient = f(kernel)
     sharding = NamedSharding(mesh, PartitionSpec(None, None, None, "data"))
     sharded = jax.device_put(kernel, sharding)
-    step = jax.jit(jax.value_and_grad(lambda k: regularizers[name](Weight(k, strides=(2, 2)))), out_shardings=(None, sharding))
+    f = jax.value_and_grad(lambda k: regularizers[name](Weight(k, strides=(2, 2))))
+    step = jax.jit(f, out_shardings=(None, sharding))
     for _ in range(2):
         v, g = step(sharded)
         np.testing.assert_allclose(v, value, rtol=1e-4)
@@ -137,7 +138,7 @@ def test_semi_orthogonal_matrices_are_the_minimum(shape, seed):
 
 
 def convolution_gap(kernel, size, **geometry) -> float:
-    """‖AAᵀ − I‖_F² or ‖AᵀA − I‖_F², the smaller, of the circular convolution, for each output position; A by its matrix."""
+    """The smaller of ‖AAᵀ − I‖_F² and ‖AᵀA − I‖_F² for each output position, A the matrix of the circular convolution."""
     A = la.Convolution(kernel, (size, size), padding="circular", **geometry)
     W = np.asarray(la.materialize(A))
     gram = W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W

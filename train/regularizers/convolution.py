@@ -15,7 +15,7 @@ from train.regularizers.weight import Weight, penalty
 
 @penalty("ocnn")
 def ocnn(weight: Weight) -> jax.Array:
-    """Orthogonality of a convolution A itself: ‖AAᵀ − I‖_F² for each output position, or ‖AᵀA − I‖_F² if that is smaller.
+    """Orthogonality of a convolution A: ‖AAᵀ − I‖_F² for each output position, or ‖AᵀA − I‖_F² if that is smaller.
 
     On an endless (or large enough circular) image, a convolution of stride S is a convolution of stride 1 on S×S
     blocks of pixels with kernel P. Then AAᵀ is a convolution too, with the taps G_d = Σ_t P_tᵀ P_{t+d}, and the penalty

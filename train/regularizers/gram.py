@@ -1,4 +1,4 @@
-"""How far the smaller Gram matrix is from the identity, in the Frobenius norm, the largest entry or the spectral norm."""
+"""How far the smaller Gram matrix is from the identity: Frobenius norm, largest entry or spectral norm."""
 
 from __future__ import annotations
 
