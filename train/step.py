@@ -118,6 +118,7 @@ def make_update(
     def update(state: TrainState, data: Arrays, order: jax.Array) -> tuple[TrainState, Arrays]:
         factors = rate_factors(config.learning_rates, state.params)
         total, grads, measures, rest, _, decay = gradient(state, data, order)
+        updates: Any
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         rate = learning_rate(state.step if stop else state.step - state.nonfinite)  # counts the updates applied
         for name, slope in decay.items():

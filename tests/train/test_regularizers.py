@@ -138,7 +138,7 @@ def test_semi_orthogonal_matrices_are_the_minimum(shape, seed):
 
 
 def convolution_gap(kernel, size, **geometry) -> float:
-    """The smaller of ‖AAᵀ − I‖_F² and ‖AᵀA − I‖_F² for each output position, A the matrix of the circular convolution."""
+    """The smaller of ‖AAᵀ − I‖_F² and ‖AᵀA − I‖_F² for each output position, A a circular convolution's matrix."""
     A = la.Convolution(kernel, (size, size), padding="circular", **geometry)
     W = np.asarray(la.materialize(A))
     gram = W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W
