@@ -25,7 +25,10 @@ from lax_linalg.errors import (
 from lax_linalg.jacobian.layers import LayerJacobians as LayerJacobians, layer_jacobians as layer_jacobians
 from lax_linalg.jacobian.operator import Jacobian as Jacobian, jacobian as jacobian
 from lax_linalg.jacobian.scan import recurrent_jacobians as recurrent_jacobians, scan_jacobians as scan_jacobians
-from lax_linalg.operators import algebra as _algebra  # noqa: F401  # registers the rules between structures
+from lax_linalg.operators import (  # noqa: F401  # registers rules that stand in files of their own
+    algebra as _algebra,
+    window_entries as _window_entries,
+)
 from lax_linalg.operators.base import LinearOperator as LinearOperator, as_operator as as_operator
 from lax_linalg.operators.batch import Batch as Batch, Stack as Stack
 from lax_linalg.operators.bidiagonal import Bidiagonal as Bidiagonal
@@ -41,6 +44,7 @@ from lax_linalg.operators.householder import Householder as Householder, Househo
 from lax_linalg.operators.jordan import JordanBlock as JordanBlock
 from lax_linalg.operators.kronecker import Kronecker as Kronecker
 from lax_linalg.operators.lazy import Product as Product, Scaled as Scaled, Sum as Sum, Transpose as Transpose
+from lax_linalg.operators.locally_connected import LocallyConnected as LocallyConnected
 from lax_linalg.operators.low_rank import LowRank as LowRank
 from lax_linalg.operators.permutation import Permutation as Permutation
 from lax_linalg.operators.symtridiagonal import SymTridiagonal as SymTridiagonal
@@ -56,6 +60,7 @@ from lax_linalg.operators.tridiagonal import Tridiagonal as Tridiagonal
 from lax_linalg.operators.tridiagonal_toeplitz import TridiagonalToeplitz as TridiagonalToeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling as UniformScaling
 from lax_linalg.probe import SpectrumProbe as SpectrumProbe, SpectrumRecord as SpectrumRecord
+from lax_linalg.projection import Projection as Projection, project as project
 from lax_linalg.spectra.lyapunov import (
     FiniteTimeLyapunov as FiniteTimeLyapunov,
     Lyapunov as Lyapunov,

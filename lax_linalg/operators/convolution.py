@@ -6,22 +6,24 @@ offset mS − P, so stride 1 gives a (banded) Toeplitz matrix and circular paddi
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lax_linalg.errors import DimensionMismatch, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, operator
-from lax_linalg.verbs.arithmetic import scale
+from lax_linalg.operators.lazy import Sum
+from lax_linalg.operators.window import Padding, Window, scatter
+from lax_linalg.verbs.arithmetic import add, same_shape, scale
+from lax_linalg.verbs.basic import materialize
 
-Padding = str | int | Sequence[int | tuple[int, int]]
+if TYPE_CHECKING:
+    from lax_linalg.operators.locally_connected import LocallyConnected
 
 
 @operator(data=("kernel",), meta=("spatial", "stride", "padding", "dilation", "groups"))
-class Convolution(LinearOperator):
+class Convolution(Window):
     """Convolution (cross-correlation, as in every deep-learning framework) with a kernel, in 1 or 2 dimensions.
 
     y[m, o] = Σ_{t, i} w[t, i, o] x[m S − P + t D, i] in each spatial dimension.
@@ -58,77 +60,8 @@ class Convolution(LinearOperator):
     dilation: tuple[int, ...] | int = 1
     groups: int = 1
 
-    def _validate(self) -> None:
-        if jnp.ndim(self.kernel) not in (3, 4):
-            raise DimensionMismatch(
-                f"a kernel is [k, cin, cout] or [kh, kw, cin, cout], got shape {list(jnp.shape(self.kernel))}"
-            )
-        d = jnp.ndim(self.kernel) - 2
-        for name in ("spatial", "stride", "dilation"):
-            object.__setattr__(self, name, _per_dimension(name, getattr(self, name), d))
-        object.__setattr__(self, "padding", self._normal_padding(d))
-        if not isinstance(self.groups, int) or self.groups < 1:
-            raise DimensionMismatch(f"groups must be a positive integer, got {self.groups}")
-        if self.kernel.shape[-1] % self.groups:
-            raise DimensionMismatch(
-                f"{self.groups} groups do not divide the kernel's {self.kernel.shape[-1]} output channels"
-            )
-        for n, k, (front, behind) in zip(self.spatial, self.extent, self.pads):  # type: ignore[arg-type]
-            if n + front + behind < k:
-                raise DimensionMismatch(
-                    f"a kernel that spans {k} does not fit an input of {n} with padding ({front}, {behind}): no output"
-                )
-
-    def _normal_padding(self, d: int) -> str | tuple[tuple[int, int], ...]:
-        padding = self.padding
-        if isinstance(padding, str):
-            if padding == "circular":
-                return padding
-            if padding == "valid":
-                return ((0, 0),) * d
-            if padding == "zero":
-                return tuple(((k - 1) // 2, k // 2) for k in self.extent)
-            raise UnknownNameError.of("padding", padding, ("zero", "circular", "valid"))
-        sides = (padding,) * d if isinstance(padding, int) else tuple(padding)
-        pairs = tuple((p, p) if isinstance(p, int) else tuple(p) for p in sides)
-        if len(pairs) != d or any(len(p) != 2 or min(p) < 0 for p in pairs):
-            raise DimensionMismatch(f"padding takes {d} (front, behind) pairs of non-negative sizes, got {padding!r}")
-        return pairs  # type: ignore[return-value]
-
-    @property
-    def extent(self) -> tuple[int, ...]:
-        """What the dilated kernel spans in each dimension, (k − 1) D + 1."""
-        dilation = (self.dilation,) * (self.kernel.ndim - 2) if isinstance(self.dilation, int) else self.dilation
-        return tuple((k - 1) * s + 1 for k, s in zip(self.kernel.shape[-2 - len(dilation) : -2], dilation))
-
-    @property
-    def circular(self) -> bool:
-        return self.padding == "circular"
-
-    @property
-    def pads(self) -> tuple[tuple[int, int], ...]:
-        """(front, behind) sizes of the padding in each dimension."""
-        if self.circular:
-            return tuple(((k - 1) // 2, k // 2) for k in self.extent)
-        return self.padding  # type: ignore[return-value]
-
-    @property
-    def in_channels(self) -> int:
-        return self.kernel.shape[-2] * self.groups
-
-    @property
-    def out_channels(self) -> int:
-        return self.kernel.shape[-1]
-
-    @property
-    def out_spatial(self) -> tuple[int, ...]:
-        """Spatial size of the output, ⌊(n + front + behind − extent) / S⌋ + 1."""
-        sizes = zip(self.spatial, self.pads, self.extent, self.stride)  # type: ignore[arg-type]
-        return tuple((n + sum(p) - k) // s + 1 for n, p, k, s in sizes)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return math.prod(self.out_spatial) * self.out_channels, math.prod(self.spatial) * self.in_channels  # type: ignore[arg-type]
+    _axes: ClassVar[dict[int, int]] = {3: 1, 4: 2}
+    _layout: ClassVar[str] = "[k, cin, cout] or [kh, kw, cin, cout]"
 
     def apply(self, x: jax.Array) -> jax.Array:
         """The convolution of images [batch, *spatial, cin], giving [batch, *out_spatial, cout]."""
@@ -153,33 +86,45 @@ class Convolution(LinearOperator):
         images = X.T.reshape(X.shape[1], *self.spatial, self.in_channels)  # type: ignore[misc]
         return self.apply(images).reshape(X.shape[1], self.shape[0]).T
 
-    def _describe(self) -> str:
-        def joined(values: Sequence[int]) -> str:
-            return str(values[0]) if len(set(values)) == 1 else "×".join(map(str, values))
+    def untie(self) -> LocallyConnected:
+        """The same matrix as a locally connected map, one copy of the kernel for each output position.
 
-        k = "×".join(map(str, self.kernel.shape[-2 - len(self.spatial) : -2]))  # type: ignore[arg-type]
-        parts = [k, f"{self.in_channels}→{self.out_channels}", f"stride {joined(self.stride)}"]  # type: ignore[arg-type]
-        if self.circular:
-            parts.append("circular")
-        elif len({q for p in self.pads for q in p}) == 1:
-            parts.append(f"pad {self.pads[0][0]}")
-        else:
-            parts.append("pad " + "×".join(f"({a},{b})" for a, b in self.pads))
-        if set(self.dilation) != {1}:  # type: ignore[arg-type]
-            parts.append(f"dilation {joined(self.dilation)}")  # type: ignore[arg-type]
-        if self.groups > 1:
-            parts.append(f"{self.groups} groups")
-        return ", ".join(parts)
+        Example:
+            >>> import jax.numpy as jnp, lax_linalg as la
+            >>> la.Convolution(jnp.ones((3, 1, 1)), 8).untie()
+            8×8 LocallyConnected{float32} 3, 1→1, stride 1, pad 1
+        """
+        from lax_linalg.operators.locally_connected import with_weights
+
+        return with_weights(self, jnp.broadcast_to(self.kernel, (*self.out_spatial, *self.kernel.shape)))
 
 
 @scale.rule(Convolution, cost="O(kernel)")
 def _(A: Convolution, alpha) -> Convolution:
     """Scaled kernel."""
-    return Convolution(alpha * A.kernel, A.spatial, A.stride, A.padding, A.dilation, A.groups)
+    return with_kernel(A, alpha * A.kernel)
 
 
-def _per_dimension(name: str, value: int | Sequence[int], d: int) -> tuple[int, ...]:
-    values = (value,) * d if isinstance(value, int) else tuple(value)
-    if len(values) != d or any(not isinstance(v, int) or v < 1 for v in values):
-        raise DimensionMismatch(f"{name} takes a positive integer or {d} of them, got {value!r}")
-    return values
+@add.rule(Convolution, Convolution, cost="O(kernel)")
+def _(A: Convolution, B: Convolution) -> LinearOperator:
+    """Sum of the kernels, where the geometry is the same."""
+    same_shape(A, B)
+    return with_kernel(A, A.kernel + B.kernel) if A.geometry == B.geometry else Sum((A, B))
+
+
+@materialize.rule(Convolution, cost="O(mn)")
+def _(A: Convolution) -> jax.Array:
+    """The kernel scattered into the rows of every output."""
+    return scatter(A, jnp.broadcast_to(A.kernel, (*A.out_spatial, *A.kernel.shape)))
+
+
+def with_kernel(A: Convolution, kernel: jax.Array) -> Convolution:
+    """The convolution with A's geometry and another kernel of the same shape.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> A = la.Convolution(jnp.ones((3, 1, 1)), 8)
+        >>> float(la.norm(with_kernel(A, 0 * A.kernel)))
+        0.0
+    """
+    return Convolution(kernel, A.spatial, A.stride, A.padding, A.dilation, A.groups)

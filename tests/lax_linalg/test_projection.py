@@ -1,0 +1,133 @@
+"""Nearest matrices: linear structures as orthogonal projections, curved ones by their optimality."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import lax_linalg as la
+
+
+def draw(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+SUBSPACES = {
+    # name -> (what to project onto, a random member of it, shape)
+    "Toeplitz": (la.Toeplitz, la.Toeplitz(draw(0, 5), draw(1, 4)), (5, 4)),
+    "Hankel": (la.Hankel, la.Hankel(draw(0, 4), draw(1, 5)), (4, 5)),
+    "Circulant": (la.Circulant, la.Circulant(draw(0, 5)), (5, 5)),
+    "TriangularToeplitz": (la.TriangularToeplitz, la.TriangularToeplitz(draw(0, 5)), (5, 5)),
+    "TridiagonalToeplitz": (la.TridiagonalToeplitz, la.TridiagonalToeplitz(1.0, 2.0, -3.0, 5), (5, 5)),
+    "Diagonal": (la.Diagonal, la.Diagonal(draw(0, 5)), (5, 5)),
+    "UniformScaling": (la.UniformScaling, la.UniformScaling(1.5, 5), (5, 5)),
+    "Bidiagonal": (la.Bidiagonal, la.Bidiagonal(draw(0, 5), draw(1, 4)), (5, 5)),
+    "Tridiagonal": (la.Tridiagonal, la.Tridiagonal(draw(0, 4), draw(1, 5), draw(2, 4)), (5, 5)),
+    "SymTridiagonal": (la.SymTridiagonal, la.SymTridiagonal(draw(0, 5), draw(1, 4)), (5, 5)),
+    "Symmetric": (la.Symmetric, la.Symmetric(draw(0, 5, 5)), (5, 5)),
+    "Hermitian": (la.Hermitian, la.Hermitian(draw(0, 5, 5)), (5, 5)),
+    "UpperTriangular": (la.UpperTriangular, la.UpperTriangular(draw(0, 5, 5)), (5, 5)),
+    "LowerTriangular": (la.LowerTriangular, la.LowerTriangular(draw(0, 5, 5)), (5, 5)),
+    "skew": ("skew", draw(0, 5, 5) - draw(0, 5, 5).T, (5, 5)),
+    "Convolution": (la.Convolution(np.zeros((3, 2, 1)), 3), la.Convolution(draw(0, 3, 2, 1), 3), (3, 6)),
+    "wrapped": (
+        la.Convolution(np.zeros((5, 1, 1)), 3, padding="circular"),
+        la.Convolution(draw(0, 5, 1, 1), 3, padding="circular"),
+        (3, 3),
+    ),
+    "LocallyConnected": (
+        la.LocallyConnected(np.zeros((3, 3, 1, 2)), 3),
+        la.LocallyConnected(draw(0, 3, 3, 1, 2), 3),
+        (6, 3),
+    ),
+    "BlockDiagonal": (
+        la.BlockDiagonal((np.zeros((2, 3)), np.zeros((3, 1)))),
+        la.BlockDiagonal((draw(0, 2, 3), draw(1, 3, 1))),
+        (5, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SUBSPACES)
+def test_linear_structures_are_orthogonal_projections(name):
+    with jax.enable_x64(True):
+        onto, member, shape = SUBSPACES[name]
+        a, b = draw(7, *shape), np.asarray(la.materialize(member), np.float64)
+        nearest, distance = la.project(a, onto)
+        p = np.asarray(la.materialize(nearest))
+        np.testing.assert_allclose(np.sum(a * a), np.sum(p * p) + float(distance) ** 2, rtol=1e-12)
+        np.testing.assert_allclose(distance, np.linalg.norm(a - p), rtol=1e-12)
+        assert abs(np.sum((a - p) * b)) < 1e-12 * np.linalg.norm(a) * np.linalg.norm(b)
+        assert la.project(nearest, onto).distance < 1e-13
+        if isinstance(onto, type):
+            assert type(nearest) is onto
+        again, zero = la.project(b, onto)  # a member is its own projection
+        np.testing.assert_allclose(la.materialize(again), b, atol=1e-13)
+        assert zero < 1e-13
+
+
+def test_sizes_of_one_and_none():
+    for onto in (la.Toeplitz, la.Hankel, la.Circulant, la.Tridiagonal, la.TridiagonalToeplitz, la.SymTridiagonal):
+        nearest, distance = la.project(jnp.array([[3.0]]), onto)
+        assert np.asarray(la.materialize(nearest)).item() == 3.0 and distance == 0
+    assert la.project(jnp.zeros((0, 3)), la.Toeplitz).nearest.shape == (0, 3)
+
+
+def test_curved_sets_are_nearest(x64):
+    rng = np.random.default_rng(1)
+    a = rng.standard_normal((5, 5))
+    orthogonal = la.project(a, "orthogonal")
+    s = np.linalg.svd(a, compute_uv=False)
+    np.testing.assert_allclose(orthogonal.distance, np.linalg.norm(s - 1), rtol=1e-12)  # Σ (σ_i − 1)²: Fan & Hoffman
+    assert la.isorthogonal(orthogonal.nearest)
+    np.testing.assert_allclose(la.project(a, la.LowRank, rank=2).distance, np.linalg.norm(s[2:]), rtol=1e-12)
+    assert la.project(a, la.LowRank, rank=5).distance < 1e-13
+    w = np.linalg.eigvalsh((a + a.T) / 2)
+    want = np.sqrt(np.sum(w[w < 0] ** 2) + np.linalg.norm((a - a.T) / 2) ** 2)  # Higham (1988), Theorem 2.1
+    np.testing.assert_allclose(la.project(a, "posdef").distance, want, rtol=1e-12)
+    product = np.kron(rng.standard_normal((2, 3)), rng.standard_normal((3, 2)))
+    template = la.Kronecker(np.zeros((2, 3)), np.zeros((3, 2)))
+    assert la.project(product, template).distance < 1e-12
+    noisy = product + 0.1 * rng.standard_normal(product.shape)
+    best = la.project(noisy, template).distance
+    assert best <= np.linalg.norm(noisy - product)
+
+
+def test_a_convolution_is_recovered_from_its_matrix_and_noise_is_measured(x64):
+    C = la.Convolution(draw(0, 3, 3, 2, 2), (4, 5), stride=2, groups=1)
+    noise = la.LocallyConnected(draw(1, *C.out_spatial, *C.kernel.shape), C.spatial, stride=2)
+    nearest, distance = la.project(la.materialize(C) + la.materialize(noise), C)
+    np.testing.assert_allclose(nearest.kernel, C.kernel + noise.tie().kernel, atol=1e-12)
+    np.testing.assert_allclose(distance, la.norm(noise - noise.tie()), rtol=1e-10)
+    dense_noise = draw(2, *C.shape)  # also entries where no convolution has any
+    assert la.project(dense_noise, C).distance > la.project(noise, C).distance
+
+
+def test_gradients_and_jit(x64):
+    a = jnp.asarray(draw(0, 4, 4))
+    for onto in (la.Toeplitz, la.Circulant, "orthogonal", "posdef"):
+        check_grads(lambda a: la.project(a, onto).distance, (a,), order=1, modes=["rev"], rtol=1e-6)  # noqa: B023
+        np.testing.assert_allclose(jax.jit(lambda a: la.project(a, onto).distance)(a), la.project(a, onto).distance)  # noqa: B023
+    toeplitz = la.materialize(la.Toeplitz(a[0]))
+    assert np.isfinite(jax.grad(lambda a: la.project(a, la.Toeplitz).distance)(toeplitz)).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: la.project(jnp.ones((2, 3)), la.Circulant), "project onto Circulant needs a square matrix, got 2×3"),
+        (lambda: la.project(jnp.ones((2, 2)), la.Convolution), "give an operator instead of the type"),
+        (lambda: la.project(jnp.ones((2, 2)), la.Convolution(jnp.ones((3, 1, 1)), 3)), "the sizes differ"),
+        (lambda: la.project(jnp.ones((2, 2)), "ortogonal"), "did you mean 'orthogonal'"),
+        (lambda: la.project(jnp.ones((2, 2)), la.LowRank), "takes its rank"),
+        (lambda: la.project(jnp.ones((2, 2)), la.JordanBlock), "unknown structure to project onto 'JordanBlock'"),
+        (lambda: la.project(jnp.full((2, 2), jnp.nan), la.Toeplitz), "project needs finite numbers"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(la.LinearAlgebraError) as caught:
+        call()
+    assert message in str(caught.value)
