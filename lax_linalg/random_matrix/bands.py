@@ -76,7 +76,7 @@ def find_bands(
     starts = _refine(equations, grid[first], grid[first + 1], atoms)
     stops = _refine(equations, grid[last + 2], grid[last + 1], atoms)
     # The outer edges are known exactly.
-    starts = np.where((first == 0) & ~truncated, bottom, starts)
+    starts = np.where((first == 0) & (not truncated), bottom, starts)
     stops = np.where((last == COARSE - 3) & (inside < APART), top, stops)
     angles = np.pi * (np.arange(FINE) + 0.5) / FINE
     solutions = [solve(equations, low + (high - low) * np.sin(angles / 2) ** 2) for low, high in zip(starts, stops)]
