@@ -5,9 +5,6 @@ python -m scripts.analyze --workdir=runs/a --steps=0,last
 
 from __future__ import annotations
 
-import sys
-import warnings
-
 from absl import flags as absl_flags
 
 from scripts import flags
@@ -25,7 +22,6 @@ def main() -> None:
     from train.analysis import analyze
     from train.analysis_display import follow
 
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     for workdir in filter(None, map(str.strip, WORKDIR.value.split(","))):
         results = analyze(
             workdir, steps=STEPS.value, layers=LAYERS.value, inputs=INPUTS.value, processes=PROCESSES.value

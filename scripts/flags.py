@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,7 @@ DEFINERS = {
     "bool": flags.DEFINE_bool,
     "str": flags.DEFINE_string,
 }
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}  # absl's flag types in words
 GROUPS: dict[str, list[str]] = {}  # heading of the help text -> flag names, in the order of definition
 
 
@@ -50,11 +52,17 @@ def help_text(summary: str) -> str:
     return "\n".join([*lines, f"  --{'flagfile':<22} read flags from a file, one a line; later flags win"])
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """An error as one line; the system's errors as "path: what went wrong"."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    if isinstance(error, flags.IllegalFlagValueError) and (given := re.match(r"flag --(\w+)=(.*?): ", text)):
+        why = text[given.end() :]
+        unreadable = why.startswith(("invalid literal", "could not convert", "('Non-boolean"))
+        kind = KINDS.get(FLAGS[given[1]].flag_type(), "a value that it takes")
+        return f"--{given[1]}={given[2]} is not {kind}" if unreadable else f"--{given[1]}={given[2]}: {why}"
+    return text.removeprefix("ERROR:: ")
 
 
 def show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:

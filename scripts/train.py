@@ -1,6 +1,6 @@
 """Train a network and watch the spectra of its layer Jacobians; the same command again resumes the run.
 
-python -m scripts.train --flagfile=scripts/presets/digits.flags --workdir=runs/digits
+python -m scripts.train --flagfile=scripts/presets/digits_resnet.flags --workdir=runs/digits
 """
 
 from __future__ import annotations

@@ -34,13 +34,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 import lax_linalg as la
 from train import checkpoints, config as configs, files
 from train.errors import CheckpointError, ConfigError
+from train.probes import probe_inputs
 from train.spectrum_summary import QUANTITIES, summarize
 from train.state import build_model
 from train.tasks import tasks
@@ -91,7 +91,8 @@ def analyze(
         first those analysed earlier, which are not done again.
 
     Raises:
-        ConfigError: when `workdir` holds no run, another analysis of it is going on, or an option is not allowed.
+        ConfigError: when `workdir` holds no run, another analysis of it is going on, there are fewer held-out examples
+            than `inputs`, or an option is not allowed.
         CheckpointError: when there is no usable checkpoint, or not one of a step asked for.
         UnknownNameError: for a pattern that no layer matches.
 
@@ -160,8 +161,7 @@ def prepare(workdir: str, layers: str, inputs: int) -> Analyst:
     """The probe inputs, layer names and program of a run; made once in each process."""
     config = configs.load(workdir)
     task = tasks[config.task]
-    batch = {name: jnp.asarray(array[:inputs]) for name, array in task.data(config).held_out.items()}
-    x = task.prepare(batch)["input"]
+    x = probe_inputs(task, task.data(config).held_out, inputs, "--inputs")
     model = build_model(config)
     model.eval()
     graphdef, state = nnx.split(model)
@@ -287,7 +287,8 @@ def read_whole(path: pathlib.Path) -> dict[str, np.ndarray]:
         {}
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # np.load alone would leave the file of a broken archive open
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile):
         return {}

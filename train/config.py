@@ -16,6 +16,13 @@ FREE_FIELDS = (
     "keep", "checkpoint_every", "data_dir", "data_parallel", "tensorboard", "display", "workdir", "on_nonfinite"
 )  # fmt: skip
 
+TYPES = {  # annotation -> the types of value that it stands for, in words
+    "int": ((int,), "a whole number"),
+    "float": ((float, int), "a number"),
+    "bool": ((bool,), "true or false"),
+    "str": ((str,), "a text"),
+}
+
 
 def option(default: Any, text: str, *, group: str, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
     """A dataclass field with what its flag needs: help text, group, lower bound and allowed values."""
@@ -28,7 +35,7 @@ class TrainConfig:
     """Everything that determines a run; `seed` and these fields give every number in metrics.jsonl.
 
     Raises:
-        ConfigError: when a number is below its bound.
+        ConfigError: when a value is of the wrong type or below its bound.
         UnknownNameError: when a choice is not one of the allowed names.
 
     Example:
@@ -39,7 +46,7 @@ class TrainConfig:
 
     task: str = option("digits", "what to learn: digits, mnist, fashion_mnist, cifar10", group="Task and model")
     model: str = option("resnet", "network: resnet, mlp", group="Task and model")
-    model_options: str = option("", "options of the model, as in width=16,depth=2", group="Task and model")
+    model_options: str = option("", "options of the model, as in widths=(16,32),dropout=0.1", group="Task and model")
     augment: bool = option(False, "the task's own light augmentation, on the device", group="Task and model")
     data_dir: str = option("", "folder of the MNIST, Fashion-MNIST or CIFAR-10 files", group="Task and model")
     validation: int = option(0, "training examples set aside to choose by", group="Task and model", low=0)
@@ -106,6 +113,9 @@ class TrainConfig:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value, low, choices = getattr(self, field.name), field.metadata["low"], field.metadata["choices"]
+            allowed, words = TYPES[str(field.type)]
+            if type(value) not in allowed:
+                raise ConfigError(f"--{field.name}={value!r} must be {words}")
             if low is not None and not value >= low:  # also refuses NaN
                 raise ConfigError(f"--{field.name}={value} must be at least {low}")
             if choices and value not in choices:
@@ -139,13 +149,15 @@ def load(workdir: str | pathlib.Path) -> TrainConfig:
         raise ConfigError(f"no run in {workdir}: {path} is missing")
     try:
         values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("it holds no names with values")
         return TrainConfig(**values)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path} is not the configuration of a run: {error}") from error
 
 
-def claim(config: TrainConfig, workdir: str | pathlib.Path) -> None:
-    """Make `workdir` the folder of this run: a new one, or the same run again.
+def check_same_run(config: TrainConfig, workdir: str | pathlib.Path) -> None:
+    """Check that `workdir` holds no other run: it is new, or of the same run.
 
     Fields named in FREE_FIELDS may differ, and `steps` and `epochs` may grow while no schedule depends on them.
 
@@ -163,4 +175,3 @@ def claim(config: TrainConfig, workdir: str | pathlib.Path) -> None:
         ]
         if changed:
             raise ConfigError(f"{workdir} holds another run ({', '.join(changed)}); give a new --workdir")
-    save(config, workdir)

@@ -80,11 +80,12 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
     with contextlib.ExitStack() as opened:
         interrupt = opened.enter_context(Interrupt())
         opened.enter_context(files.lock(workdir))
-        configs.claim(config, workdir)
+        configs.check_same_run(config, workdir)
         checkpoints = opened.enter_context(Checkpoints(workdir, config.checkpoint_every, steps, config.keep))
         restored = checkpoints.restore_newest(state)
         if restored is None:
             refuse_lost_history(workdir)
+        configs.save(config, workdir)
         state = restored or state
         start = step = int(state.step)
         summary = read_summary(workdir)

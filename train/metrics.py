@@ -13,6 +13,7 @@ import json
 import math
 import pathlib
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -64,7 +65,11 @@ class MetricsLog:
         kept: list[dict[str, Any]] = []
         for name, last in (("metrics", step), ("timings", None)):
             path = workdir / f"{name}.jsonl"
-            lines = list(read_lines(path, last))
+            lines = read_lines(path, last)
+            if damaged(path):
+                copy = path.with_name(f"{path.name}.damaged")
+                files.write_atomically(copy, path.read_bytes())
+                warnings.warn(f"{path} has damaged lines, which are left out; it is kept as {copy}", stacklevel=4)
             if name == "metrics" and step < steps:
                 lines = [line for line in lines if json.loads(line)["kind"] != "test"]
             files.write_atomically(path, b"".join(lines))
@@ -134,18 +139,33 @@ def scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield f"{line['kind']}/{name}", value
 
 
-def read_lines(path: pathlib.Path, last_step: int | None) -> Iterator[bytes]:
-    """The whole lines of a JSONL file up to `last_step`; a torn line and what follows it are left out."""
-    if not path.exists():
-        return
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            step = json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError):
-            return
-        if not line.endswith(b"\n") or (last_step is not None and step > last_step):
-            return
-        yield line
+def read_lines(path: pathlib.Path, last_step: int | None) -> list[bytes]:
+    """The whole lines of a JSONL file, up to `last_step` where it is given; torn and damaged ones are left out."""
+    steps = [(line, step_of(line)) for line in split_lines(path)]
+    return [line for line, step in steps if step is not None and (last_step is None or step <= last_step)]
+
+
+def damaged(path: pathlib.Path) -> bool:
+    """Whether a line before the last is broken. No kill leaves that: it tears the last one, which the next run cuts."""
+    return any(step_of(line) is None for line in split_lines(path)[:-1])
+
+
+def split_lines(path: pathlib.Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True) if path.exists() else []
+
+
+def step_of(line: bytes) -> int | None:
+    """The step of a line of a JSONL file; None when the line is cut or is not of that form.
+
+    Example:
+        >>> step_of(b'{"kind": "eval", "step": 5}\\n'), step_of(b'{"kind": "eval", "st')
+        (5, None)
+    """
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if line.endswith(b"\n") and isinstance(step, int) else None
 
 
 def number(value: Any) -> float | None:

@@ -18,6 +18,7 @@ import numpy as np
 import lax_linalg as la
 from train import files
 from train.config import TrainConfig
+from train.errors import ConfigError
 from train.metrics import number
 from train.sharding import first_device
 from train.spectrum_summary import summarize
@@ -84,8 +85,20 @@ def make_spectra(
     config: TrainConfig, definition: ModelDef, state: TrainState, task: Task, held_out: Any
 ) -> SpectrumSchedule:
     """The configured schedule, with the first held-out examples as probe inputs."""
-    batch = {name: jnp.asarray(array[: config.spectrum_inputs]) for name, array in held_out.items()}
-    return SpectrumSchedule(config, current_model(definition, state), task.prepare(batch)["input"])
+    inputs = probe_inputs(task, held_out, config.spectrum_inputs, "--spectrum_inputs")
+    return SpectrumSchedule(config, current_model(definition, state), inputs)
+
+
+def probe_inputs(task: Task, held_out: dict[str, np.ndarray], count: int, flag: str) -> jax.Array:
+    """The first `count` held-out examples as the model takes them.
+
+    Raises:
+        ConfigError: when there are not so many; names the flag that asked for them.
+    """
+    examples = len(next(iter(held_out.values())))
+    if count > examples:
+        raise ConfigError(f"{flag}={count} is more than the {examples} held-out examples")
+    return task.prepare({name: jnp.asarray(array[:count]) for name, array in held_out.items()})["input"]
 
 
 def current_model(definition: ModelDef, state: TrainState) -> Any:

@@ -223,4 +223,7 @@ def _read_json(path: Path, warnings: list[str]) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         warnings.append(f"{path}: unreadable ({error}), left out")
         return {}
-    return finite(value) if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        warnings.append(f"{path}: holds no names with values, left out")
+        return {}
+    return finite(value)
