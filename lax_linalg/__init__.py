@@ -61,11 +61,29 @@ from lax_linalg.operators.tridiagonal_toeplitz import TridiagonalToeplitz as Tri
 from lax_linalg.operators.uniform_scaling import UniformScaling as UniformScaling
 from lax_linalg.probe import SpectrumProbe as SpectrumProbe, SpectrumRecord as SpectrumRecord
 from lax_linalg.projection import Projection as Projection, project as project
+from lax_linalg.spectra.density import (
+    Estimate as Estimate,
+    SpectralDensity as SpectralDensity,
+    spectral_density as spectral_density,
+)
+from lax_linalg.spectra.estimates import (
+    frobenius_estimate as frobenius_estimate,
+    log_volume_estimate as log_volume_estimate,
+    logdet_estimate as logdet_estimate,
+    spectral_sum_estimate as spectral_sum_estimate,
+    trace_estimate as trace_estimate,
+)
 from lax_linalg.spectra.lyapunov import (
     FiniteTimeLyapunov as FiniteTimeLyapunov,
     Lyapunov as Lyapunov,
     finite_time_lyapunov as finite_time_lyapunov,
     lyapunov_exponents as lyapunov_exponents,
+)
+from lax_linalg.spectra.spectrum import (
+    Spectrum as Spectrum,
+    effective_rank as effective_rank,
+    spectrum as spectrum,
+    stable_rank as stable_rank,
 )
 from lax_linalg.spectra.summary import SpectrumSummary as SpectrumSummary, summary as summary
 from lax_linalg.verbs.arithmetic import (

@@ -49,6 +49,16 @@ def require_dense(shape: tuple[int, int], dtype: jnp.dtype) -> None:
         )
 
 
+def within_dense_limit(shape: tuple[int, int], dtype: jnp.dtype) -> bool:
+    """Whether a dense matrix of this shape may be formed.
+
+    Example:
+        >>> within_dense_limit((10, 10), jnp.dtype("float32"))
+        True
+    """
+    return shape[0] * shape[1] * jnp.dtype(dtype).itemsize <= _dense_limit.get()
+
+
 def _bytes(size: float) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:

@@ -1,0 +1,141 @@
+"""`spectrum`: one call for all singular values, for a few, or for their density, and ranks that need only norms."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lax_linalg.dispatch import verb
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from lax_linalg.operators.base import LinearOperator, as_operator
+from lax_linalg.operators.batch import Batch
+from lax_linalg.spectra.density import SpectralDensity, spectral_density
+from lax_linalg.spectra.summary import summary
+from lax_linalg.verbs.basic import compute_dtype, within_dense_limit
+from lax_linalg.verbs.norms import norm, opnorm
+from lax_linalg.verbs.svd import svdvals
+
+METHODS = ("exact", "density", "auto")
+EXACT_SIDE = 2048
+"""Smaller side up to which method="auto" takes all singular values; benchmarks/spectrum_crossover.py measures why."""
+
+
+class Spectrum(NamedTuple):
+    """Singular values, or an estimate of their density; `method` says which.
+
+    Attributes:
+        method: "exact" or "density".
+        singular_values: all of them, [k] descending, for "exact"; None otherwise.
+        density: the estimate with its error bars for "density"; None otherwise.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.spectrum(la.I(2)).method
+        'exact'
+    """
+
+    method: str
+    singular_values: jax.Array | None
+    density: SpectralDensity | None
+
+
+def spectrum(A: Any, method: str = "exact", *, key: jax.Array | None = None, **options: Any) -> Spectrum:
+    """The singular spectrum of A: exact unless something else is asked for.
+
+    Args:
+        A: operator or array [m, n], or a `Batch` of operators.
+        method: "exact" gives all singular values (`la.svdvals`); "density" a `la.spectral_density`, an estimate; "auto"
+            the exact values where the structure has them in closed form or min(m, n) ≤ 2048 and the matrix fits
+            `la.dense_limit`, otherwise the density.
+        key: of the random vectors of the density.
+        **options: of `la.spectral_density`.
+
+    Returns:
+        `Spectrum`, whose `method` says what it holds. The largest or smallest few values are `la.svds`.
+
+    Raises:
+        UnknownNameError: for another method.
+        LinearAlgebraError: when a density is to be estimated without a key, or options are given for exact values.
+        DenseLimitError, NonFiniteError: as `svdvals`.
+
+    Cost: O(mn min(m, n)), less for structures; or that of `spectral_density`. docs/spectra.md has the measured times.
+
+    Example:
+        >>> import jax, lax_linalg as la
+        >>> print(la.spectrum(la.Diagonal([1.0, 2.0])).singular_values)
+        [2. 1.]
+        >>> la.spectrum(la.Diagonal([1.0, 2.0]), "density", key=jax.random.key(0)).density.nodes.shape
+        (16, 2)
+    """
+    if method not in METHODS:
+        raise UnknownNameError.of("spectrum method", method, METHODS)
+    A = A if isinstance(A, Batch) else as_operator(A)
+    if method == "auto":
+        method = "exact" if _exact_pays(A) else "density"
+        options = {} if method == "exact" else options
+    if method == "exact":
+        if options:
+            raise LinearAlgebraError(f"{', '.join(options)}: options of method='density', the exact method has none")
+        return Spectrum("exact", svdvals(A), None)
+    if key is None:
+        raise LinearAlgebraError(
+            "a density is estimated with random vectors: give key=jax.random.key(0), or ask for method='exact'"
+        )
+    return Spectrum("density", None, spectral_density(A, key=key, **options))
+
+
+def _exact_pays(A: LinearOperator | Batch) -> bool:
+    m, n = A.shape[-2:]
+    if not isinstance(A, Batch) and svdvals.lookup(type(A)) is not svdvals.lookup(LinearOperator):
+        return True  # the structure's own algorithm
+    return min(m, n) <= EXACT_SIDE and within_dense_limit((m, n), compute_dtype(A.dtype))
+
+
+@verb(algorithm="Norms, each by its own rule.", cost="cost of norm and opnorm")
+def stable_rank(A: LinearOperator) -> jax.Array:
+    """Stable rank ‖A‖_F²/‖A‖₂², between 1 and the rank; 0 for the zero matrix.
+
+    Args:
+        A: operator or array [m, n].
+
+    Returns:
+        A real scalar, exact to rounding.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> round(float(la.stable_rank(la.Diagonal([2.0, 1.0, 1.0]))), 4)
+        1.5
+
+    Source: Rudelson & Vershynin, J. ACM 54 (2007), doi:10.1145/1255443.1255449.
+    """
+    top = opnorm(A)
+    ratio = norm(A) / jnp.where(top > 0, top, 1)  # of norms, not of squares, which overflow
+    return ratio**2
+
+
+@verb(algorithm="Entropy of the singular values.", cost="cost of svdvals")
+def effective_rank(A: LinearOperator) -> jax.Array:
+    """Effective rank exp H(σ/Σσ), H the Shannon entropy; between 1 and the rank; 0 for the zero matrix.
+
+    Args:
+        A: operator or array [m, n].
+
+    Returns:
+        A real scalar, exact to rounding.
+
+    Raises:
+        DenseLimitError, NonFiniteError: as `svdvals`.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> round(float(la.effective_rank(la.I(5))), 4)
+        5.0
+
+    Source: Roy & Vetterli, The effective rank (EUSIPCO 2007), definition 1.
+    """
+    m, n = A.shape
+    if min(m, n) == 0:
+        raise DimensionMismatch(f"effective_rank: a {m}×{n} matrix has no singular values")
+    return summary(svdvals(A)).effective_rank

@@ -1,0 +1,207 @@
+"""Densities, estimates and ranks against dense eigenvalues: values, and error bars that hold."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import lax_linalg as la
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError, UnknownNameError
+from lax_linalg.spectra.krylov import golub_kahan, lanczos
+
+N = 48
+SEEDS = 24
+SPECTRA = {
+    "decaying": 0.8 ** np.arange(N),
+    "linear": np.linspace(1, 5, N),
+    "rank 3": np.r_[3.0, 2.0, 1.0, np.zeros(N - 3)],
+    "two values": np.r_[np.ones(N // 2), -np.ones(N // 2)],
+}
+
+
+def hermitian(eigenvalues: np.ndarray) -> jax.Array:
+    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(len(eigenvalues),) * 2))[0]
+    return jnp.asarray((Q * eigenvalues) @ Q.T, jnp.float32)
+
+
+keys = jax.random.split(jax.random.key(1), SEEDS)
+
+
+@jax.jit
+def densities(A):
+    """Densities of many seeds in one program: eigenvalues, and singular values of the same matrix."""
+    grid = jnp.linspace(-1.5, 6, 64)
+    one = functools.partial(la.spectral_density, samples=12, steps=24, grid=grid, width=0.15)
+    return tuple(jax.vmap(lambda key, of=of: one(A, key=key, of=of))(keys) for of in ("eigenvalues", "singular_values"))
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_the_smoothed_density_lies_within_its_error_bars(name):
+    eigenvalues = SPECTRA[name]
+    h = 0.15
+    for of, found in zip(("eigenvalues", "singular_values"), densities(hermitian(eigenvalues))):
+        t = np.asarray(found.grid[0])[:, None]
+        at = eigenvalues if of == "eigenvalues" else np.abs(eigenvalues)
+        density = scipy.stats.norm.pdf(t, at, h).mean(1)
+        cdf = scipy.stats.norm.cdf(t, at, h).mean(1)
+        if of == "singular_values":
+            density = np.where(t[:, 0] >= 0, density + scipy.stats.norm.pdf(t, -at, h).mean(1), 0)
+            cdf = np.where(t[:, 0] >= 0, cdf - scipy.stats.norm.cdf(-t, at, h).mean(1), 0)
+        for exact, value, bar in ((density, found.density, found.density_error), (cdf, found.cdf, found.cdf_error)):
+            rounding = 1e-4 * exact.max()
+            miss = np.abs(np.asarray(value) - exact) - rounding
+            within = [np.mean(miss <= k * np.asarray(bar)) for k in (1, 2, 4)]
+            assert within[0] > 0.55, (of, within)  # Student's t with 11 degrees of freedom: 0.66, 0.93, 0.998
+            assert within[1] > 0.85, (of, within)
+            assert within[2] > 0.98, (of, within)
+            assert np.mean(bar) < 0.3 * exact.max()  # and the bars say something
+
+
+def test_moments_are_those_of_the_spectrum():
+    eigenvalues = SPECTRA["linear"]
+    law, _ = densities(hermitian(eigenvalues))
+    for order in (1, 2, 5):
+        each = jax.vmap(lambda law, order=order: law.moment(order))(law)
+        exact = np.mean(eigenvalues**order)
+        assert abs(np.mean(each.value) - exact) < 4 * np.std(each.value) / SEEDS**0.5  # unbiased
+        assert np.mean(np.abs(each.value - exact) <= 2 * each.error) > 0.8
+        assert np.max(each.quadrature_error) < 1e-4 * exact
+
+
+def test_the_grid_covers_the_spectrum_and_the_density_has_mass_one():
+    W = jax.random.normal(jax.random.key(0), (40, 64)) / 8
+    law = la.spectral_density(W, key=jax.random.key(2), samples=4, steps=20)
+    assert float(law.grid[0]) == 0
+    assert float(law.grid[-1]) > float(la.opnorm(W))
+    np.testing.assert_allclose(jnp.trapezoid(law.density, law.grid), 1, atol=2e-3)
+    np.testing.assert_allclose(law.cdf[-1], 1, atol=1e-3)
+    assert (jnp.diff(law.cdf) >= -1e-5).all()
+    np.testing.assert_allclose(law.weights.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(law.moment(2).value * 40, la.norm(W) ** 2, rtol=0.1)
+    tall = la.spectral_density(W.T, key=jax.random.key(2), samples=4, steps=20)
+    np.testing.assert_allclose(tall.density, law.density, atol=1e-3)  # the same vectors on the smaller side
+
+
+@pytest.mark.parametrize("A", [np.eye(7), np.zeros((7, 7)), np.ones((7, 7)), np.diag([1.0, 1, 0, 0, 0, 0, 0])])
+def test_breakdown_is_normal(A):
+    """Krylov spaces smaller than the number of steps: finite rules whose nodes are eigenvalues."""
+    V = jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)), jnp.float32)
+    V = V / jnp.linalg.norm(V, axis=0)
+    d, e = lanczos(jnp.asarray(A, jnp.float32), V, 7)
+    b, f = golub_kahan(jnp.asarray(A, jnp.float32), V, 7)
+    exact = np.unique(np.linalg.eigvalsh(A).round(6))
+    for j in range(3):
+        T = np.diag(d[j]) + np.diag(e[j], 1) + np.diag(e[j], -1)
+        B = np.diag(b[j]) + np.diag(f[j], 1)
+        for M in (T, B.T @ B):
+            nodes, vectors = np.linalg.eigh(M)
+            weights = vectors[0] ** 2
+            at = exact if M is T else exact**2
+            for node, weight in zip(nodes, weights):
+                assert weight < 1e-6 or np.min(np.abs(node - at)) < 1e-3 * max(1, at.max()), (node, weight)
+
+
+@pytest.mark.parametrize("method", ["xtrace", "hutchinson"])
+def test_traces_within_their_errors(method):
+    pytest.importorskip("matfree")
+    estimate = jax.jit(lambda A: jax.vmap(lambda key: la.trace_estimate(A, key=key, samples=16, method=method))(keys))
+    for name, eigenvalues in SPECTRA.items():
+        found = estimate(hermitian(eigenvalues))
+        miss = np.abs(found.value - eigenvalues.sum()) - 2e-5 * np.abs(eigenvalues).sum()
+        assert np.mean(miss <= 4 * found.standard_error) > 0.9, name
+        np.testing.assert_allclose(np.mean(found.value), eigenvalues.sum(), atol=0.1 * np.abs(eigenvalues).sum())
+        if method == "xtrace" and name == "rank 3":
+            np.testing.assert_allclose(found.value, 6, rtol=1e-3)
+
+
+def test_norm_determinant_and_sums_within_their_errors():
+    eigenvalues = SPECTRA["linear"]
+    A = hermitian(eigenvalues)
+
+    @jax.jit
+    def estimates(A):
+        return jax.vmap(
+            lambda key: (
+                la.frobenius_estimate(A, key=key),
+                la.logdet_estimate(A, key=key, steps=16),
+                la.log_volume_estimate(A, key=key, steps=16),
+                la.spectral_sum_estimate(A, jnp.sqrt, key=key, steps=16),
+            )
+        )(keys)
+
+    exact = (np.linalg.norm(eigenvalues), *[np.log(eigenvalues).sum()] * 2, np.sqrt(eigenvalues).sum())
+    for found, value in zip(estimates(A), exact):
+        assert np.mean(np.abs(found.value - value) <= 2 * found.error + 1e-5 * value) > 0.8
+        np.testing.assert_allclose(np.mean(found.value), value, rtol=0.02)
+
+
+def test_complex_and_indefinite_matrices(key):
+    Z = jax.random.normal(key, (9, 6), dtype=jnp.complex64)
+    law = la.spectral_density(Z, key=key, samples=64)
+    assert float(jnp.abs(law.moment(2).value * 6 / la.norm(Z) ** 2 - 1)) < 0.2
+    H = Z.conj().T @ Z
+    trace = la.trace_estimate(H, key=key, samples=64, method="hutchinson")
+    assert abs(trace.value - la.tr(H)) < 4 * trace.standard_error
+    logdet = la.logdet_estimate(la.Hermitian(H), key=key, samples=64)
+    assert abs(logdet.value - jnp.linalg.slogdet(H)[1]) < 4 * logdet.error
+
+
+def test_jacobians_and_batches_of_them(key):
+    W = jax.random.normal(key, (12, 12)) / 12**0.5
+    J = la.layer_jacobians({"tanh": lambda x: jnp.tanh(W @ x)}, jax.random.normal(key, (2, 12)))["tanh"]
+    law = la.spectral_density(J, key=key, samples=128, steps=12, grid=32)
+    s = np.asarray(la.svdvals(J))
+    assert law.density.shape == (2, 32)
+    moments = jax.vmap(lambda law: law.moment(2))(law)
+    np.testing.assert_array_less(np.abs(moments.value - (s**2).mean(1)), 4 * moments.error)
+    exact = la.spectrum(J)
+    assert (exact.method, exact.density) == ("exact", None)
+    np.testing.assert_array_equal(exact.singular_values, s)
+    np.testing.assert_allclose(la.stable_rank(J), (s**2).sum(1) / s[:, 0] ** 2, rtol=1e-4)
+    np.testing.assert_allclose(la.effective_rank(J), la.summary(s).effective_rank, rtol=1e-4)
+
+
+def test_auto_takes_exact_values_where_they_are_cheap(key):
+    assert la.spectrum(jnp.eye(3), "auto").method == "exact"
+    circulant = la.Circulant(jnp.ones(5000).at[0].set(2.0))
+    assert la.spectrum(circulant, "auto").method == "exact"  # closed form at any size
+    with la.dense_limit(100):
+        found = la.spectrum(jnp.eye(8), "auto", key=key, samples=2)
+    assert (found.method, found.singular_values, found.density.nodes.shape) == ("density", None, (2, 8))
+
+
+def test_stable_rank_of_structures():
+    assert float(la.stable_rank(la.I(6))) == pytest.approx(6, rel=1e-5)
+    assert float(la.stable_rank(jnp.zeros((3, 3)))) == 0
+    assert float(la.stable_rank(1e30 * jnp.eye(4))) == pytest.approx(4, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "A", "options", "error", "message"),
+    [
+        ("spectral_density", np.ones((2, 3)), {"of": "eigenvalues"}, DimensionMismatch, "square matrix, got 2×3"),
+        ("spectral_density", np.triu(np.ones((3, 3))), {"of": "eigenvalues"}, LinearAlgebraError, "Hermitian"),
+        ("spectral_density", np.eye(3), {"of": "eigenvalue"}, UnknownNameError, "did you mean 'eigenvalues'"),
+        ("spectral_density", np.eye(3), {"samples": 0}, DimensionMismatch, "at least one sample"),
+        ("spectral_density", np.eye(3), {"width": 0.0}, DimensionMismatch, "width must be positive"),
+        ("spectral_density", np.eye(3), {"grid": 1}, DimensionMismatch, "at least 2 points"),
+        ("spectral_density", np.zeros((0, 3)), {}, DimensionMismatch, "has no spectrum"),
+        ("spectral_density", np.full((2, 2), np.nan), {}, NonFiniteError, "finite numbers"),
+        ("trace_estimate", np.ones((2, 3)), {}, DimensionMismatch, "square matrix, got 2×3"),
+        ("trace_estimate", np.eye(3), {"method": "xtrac"}, UnknownNameError, "did you mean 'xtrace'"),
+        ("trace_estimate", np.eye(3), {"samples": 1}, DimensionMismatch, "at least 2 samples"),
+        ("frobenius_estimate", np.eye(3), {"samples": 1}, DimensionMismatch, "at least 2 samples"),
+        ("logdet_estimate", np.triu(np.ones((3, 3))), {}, LinearAlgebraError, "needs a Hermitian matrix"),
+        ("spectrum", np.eye(3), {"method": "slq"}, UnknownNameError, "unknown spectrum method 'slq'"),
+        ("spectrum", np.eye(3), {"method": "density", "key": None}, LinearAlgebraError, "give key="),
+        ("spectrum", np.eye(3), {"samples": 2}, LinearAlgebraError, "samples: options of method='density'"),
+    ],
+)
+def test_bad_input(name, A, options, error, message, key):
+    with pytest.raises(error, match=message):
+        getattr(la, name)(A, **{"key": key, **options})
