@@ -138,6 +138,7 @@ if TYPE_CHECKING:
 _LAZY: dict[str, str] = dict.fromkeys(
     (
         "KreissConstant",
+        "NearestDefective",
         "NumericalRadius",
         "NumericalRange",
         "PseudospectralExtreme",
@@ -151,6 +152,7 @@ _LAZY: dict[str, str] = dict.fromkeys(
         "jordan_function",
         "jordan_power",
         "kreiss_constant",
+        "nearest_defective",
         "numerical_radius",
         "numerical_range",
         "power_norms",

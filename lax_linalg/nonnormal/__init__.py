@@ -8,6 +8,10 @@ so they run on concrete matrices, in double precision, and take leading batch ax
 from __future__ import annotations
 
 from lax_linalg.nonnormal.arnoldi import arnoldi as arnoldi
+from lax_linalg.nonnormal.defective import (
+    NearestDefective as NearestDefective,
+    nearest_defective as nearest_defective,
+)
 from lax_linalg.nonnormal.eigenvalue_condition import (
     eigenvalue_condition_numbers as eigenvalue_condition_numbers,
     eigenvector_condition_number as eigenvector_condition_number,
