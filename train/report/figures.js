@@ -51,9 +51,19 @@ const marker = (step, theme, more) => ({
   type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1, line: { color: theme.ink, width: 1.2, dash: "dot" }, ...more,
 });
 
+// The error rates have a logarithmic axis: none at all is drawn as half of the least one that is seen.
+function leastError() {
+  const errors = report.runs.flatMap((run) => ["train", "eval"].flatMap((kind) => {
+    const curve = run.curves[`${kind}_accuracy`];
+    return curve ? [...view(curve[1])].map((value) => 1 - value).filter((value) => value > 1e-6) : [];
+  }));
+  return errors.length ? 0.5 * Math.min(...errors) : 0.5;
+}
+
 function training(state, theme) {
   const data = [];
-  const panels = [["loss", "loss", "y"], ["accuracy", "accuracy", "y2"], [state.quantity, symbol(state.quantity), "y3"]];
+  const panels = [["loss", "loss", "y"], ["accuracy", "error rate", "y2"], [state.quantity, symbol(state.quantity), "y3"]];
+  const least = leastError();
   report.runs.forEach((run, r) => {
     const color = theme.runs[r % 6];
     for (const [quantity, , yaxis] of panels.slice(0, 2)) {
@@ -61,12 +71,13 @@ function training(state, theme) {
         const curve = run.curves[`${kind}_${quantity}`];
         if (!curve) continue;
         const held = kind === "eval";
+        const values = view(curve[1]);
         data.push({
-          x: view(curve[0]), y: view(curve[1]), yaxis, type: "scatter", mode: held ? "lines+markers" : "lines",
+          x: view(curve[0]), y: quantity === "accuracy" ? values.map((value) => Math.max(1 - value, least)) : values, customdata: values, yaxis, type: "scatter", mode: held ? "lines+markers" : "lines",
           line: { color: held ? color : fade(color, 0.5), width: held ? 2 : 1, dash: held ? dashes[r % 6] : "solid" },
           marker: { size: 5, symbol: markers[r % 6], color }, name: `${run.name}, ${held ? run.held_out : "training batch"}`,
           showlegend: quantity === "loss" || !run.curves[`${kind}_loss`],
-          hovertemplate: `%{y:.4g} at step %{x}<extra>${escape(run.name)}, ${held ? run.held_out : "training"}</extra>`,
+          hovertemplate: `${quantity} %{customdata:.4g} at step %{x}<extra>${escape(run.name)}, ${held ? run.held_out : "training"}</extra>`,
         });
       }
     }
@@ -90,8 +101,7 @@ function training(state, theme) {
   const domains = [[0.7, 1], [0.4, 0.64], [0, 0.34]];
   const axes = {};
   panels.forEach(([, title, yaxis], i) => {
-    const options = yaxis === "y2" ? {} : scale(yaxis);
-    axes[yaxis.replace("y", "yaxis")] = axis(theme, title, { domain: domains[i], nticks: 5, ...options, anchor: "x" });
+    axes[yaxis.replace("y", "yaxis")] = axis(theme, title, { domain: domains[i], nticks: 5, ...scale(yaxis), anchor: "x" });
   });
   return {
     data,
@@ -130,7 +140,7 @@ function heat(state, theme, width = 720) {
     const from = (stacked ? runs.length - 1 - r : r) / runs.length;
     const domain = [from + (from ? gap / 2 : 0), from + 1 / runs.length - (from + 1 / runs.length < 0.999 ? gap / 2 : 0)];
     const first = r === 0 || stacked;
-    axes[`xaxis${id}`] = axis(theme, stacked && r < runs.length - 1 ? "" : "step", { anchor: `y${id}`, showgrid: false, ...(stacked ? {} : { domain }) });
+    axes[`xaxis${id}`] = axis(theme, stacked && r < runs.length - 1 ? "" : "step", { anchor: `y${id}`, showgrid: false, tickangle: 0, nticks: 6, ...(stacked ? {} : { domain }) });
     axes[`yaxis${id}`] = axis(theme, "", {
       anchor: `x${id}`, type: "category", showgrid: false, ticks: "", showticklabels: first, tickfont: { size: names.length > 16 ? 10 : 11 },
       tickmode: "array", tickvals: names, ticktext: names, ...(stacked ? { domain } : {}),
@@ -160,6 +170,14 @@ function heat(state, theme, width = 720) {
   };
 }
 
+// Whether the Jacobian is the layer's own map at every input, so that its weights' curve lies under it.
+function isLinear(now) {
+  const top = now.operator.y[0];
+  const at = new Map(Array.from(now.operator.x, (index, i) => [index, now.operator.y[i]]));
+  return now.operator.step === now.step && now.index.every((index, i) =>
+    Math.max(now.high[i] - now.low[i], Math.abs(now.median[i] - (at.get(index) ?? now.median[i]))) <= 1e-3 * top);
+}
+
 function sorted(state, theme) {
   const data = [];
   const [low, high] = report.axes[state.layer].log;
@@ -177,17 +195,17 @@ function sorted(state, theme) {
         { ...line, y: floor(now.high), line: { width: 0 }, fill: "tonexty", fillcolor: fade(color, 0.2), hoverinfo: "skip", showlegend: false },
       );
     }
-    data.push({
-      ...line, y: floor(now.median), line: { color, width: 2, dash: dashes[r % 6] }, name: run.name,
-      ...(count <= 40 ? { mode: "lines+markers", marker: { size: 5, symbol: markers[r % 6] } } : {}),
-      hovertemplate: `σ<sub>%{x}</sub> = %{y:.4g}<extra>${escape(run.name)}</extra>`,
-    });
-    if (now.operator) {
+    if (now.operator && !isLinear(now)) {
       data.push({
         ...line, x: now.operator.x, y: floor(now.operator.y), line: { color: theme.soft, width: 1.2, dash: dashes[r % 6] }, name: `${run.name}: weights`,
         hovertemplate: `weights: σ<sub>%{x}</sub> = %{y:.4g}<extra>${escape(run.name)}</extra>`,
       });
     }
+    data.push({
+      ...line, y: floor(now.median), line: { color, width: 2, dash: dashes[r % 6] }, name: run.name,
+      ...(count <= 40 ? { mode: "lines+markers", marker: { size: 5, symbol: markers[r % 6] } } : {}),
+      hovertemplate: `σ<sub>%{x}</sub> = %{y:.4g}<extra>${escape(run.name)}</extra>`,
+    });
   });
   const pad = Math.max(0.5, 0.02 * count);
   return {
@@ -238,7 +256,7 @@ function eigen(state, theme) {
     if (!now?.eigenvalues) return;
     data.push({
       x: now.eigenvalues.x, y: now.eigenvalues.y, type: "scatter", mode: "markers", name: run.name,
-      marker: { color: theme.runs[r % 6], size: now.eigenvalues.x.length > 400 ? 3.5 : 6, symbol: markers[r % 6], opacity: 0.65, line: { width: 1 } },
+      marker: { color: theme.runs[r % 6], size: now.eigenvalues.x.length > 400 ? 3.5 : 6, symbol: markers[r % 6], opacity: 0.65, line: { width: now.eigenvalues.x.length > 400 ? 0.8 : 1.2, color: theme.runs[r % 6] } },
       hovertemplate: `λ = %{x:.3g} + %{y:.3g}i<extra>${escape(run.name)}</extra>`,
     });
   });

@@ -27,11 +27,12 @@ const perRun = (words) => report.runs.map((run) => {
 
 function captions() {
   const cursor = `The dotted line marks step ${state.step}.`;
-  $("training-text").textContent = `Thin: training batches; with markers: ${[...new Set(report.runs.map((run) => run.held_out))].join(" or ")} examples. Below: ${WORDS[state.quantity]} of ${state.layer}. ${cursor}`;
+  $("training-text").textContent = `Thin: training batches; with markers: ${[...new Set(report.runs.map((run) => run.held_out))].join(" or ")} examples; no errors: at the axis’s lower end. Below: ${WORDS[state.quantity]} of ${state.layer}. ${cursor}`;
   $("heat-text").textContent = `log₁₀ of the ${WORDS[state.quantity]}, median over the probe inputs. Select a cell to move there; an empty cell is missing, zero or infinite.`;
   const inputs = Math.max(...report.runs.map((run) => run.layers[state.layer]?.inputs ?? 0));
-  const weights = report.runs.some((run) => spectrum(run, state.layer, state.step)?.operator);
-  $("sorted-text").textContent = (inputs > 1 ? `Median and full range over ${inputs} probe inputs.` : "One probe input.") + (weights ? " Grey: the weights alone, without activation." : "");
+  const weights = report.runs.map((run) => spectrum(run, state.layer, state.step)).filter((now) => now?.operator);
+  const about = !weights.length ? "" : weights.every(isLinear) ? " The weights’ own singular values are the same: the layer is linear." : " Grey: the weights alone.";
+  $("sorted-text").textContent = (inputs > 1 ? `Median and full range over ${inputs} probe inputs.` : "One probe input.") + about;
   const below = perRun((now) => (now.below > 0 ? `${format(100 * now.below)} %` : ""));
   const laws = new Set(report.runs.map((run) => run.layers[state.layer]?.law?.label).filter(Boolean));
   $("density-text").textContent = `All probe inputs together.${[...laws].map((label) => ` Dashed: the ${label}.`).join("")}${below ? ` Numerically zero, left of the axis: ${below}.` : ""}`;
@@ -186,6 +187,20 @@ function connect() {
   $("training").on("plotly_click", ({ points }) => { play(false); goTo(nearest(points[0].x)); });
   $("heat").on("plotly_click", ({ points }) => { play(false); choose(points[0].y); goTo(nearest(points[0].x)); });
   darkness.addEventListener("change", () => refresh(...Object.keys(FIGURES)));
+  addEventListener("resize", () => refresh("heat")); // beside each other or stacked, by the width
+}
+
+// The layer shown first: of those with eigenvalues the worst conditioned at the last step, else the last.
+function mostTelling() {
+  const last = report.steps[report.steps.length - 1];
+  let [best, worst] = [report.layers[report.layers.length - 1], 0];
+  for (const layer of report.layers) {
+    for (const run of report.runs) {
+      const now = spectrum(run, layer, last);
+      if (now?.eigenvalues && Number.isFinite(now.value("cond")) && now.value("cond") > worst) [best, worst] = [layer, now.value("cond")];
+    }
+  }
+  return best;
 }
 
 async function start() {
@@ -194,7 +209,7 @@ async function start() {
   if (!report.steps.length) { document.body.dataset.ready = "empty"; return; }
   $("figures").hidden = $("controls").hidden = false;
   const asked = new URLSearchParams(location.hash.slice(1));
-  state.layer = report.layers.includes(asked.get("layer")) ? asked.get("layer") : report.layers[report.layers.length - 1];
+  state.layer = report.layers.includes(asked.get("layer")) ? asked.get("layer") : mostTelling();
   if (report.quantities.includes(asked.get("measure"))) state.quantity = asked.get("measure");
   state.i = asked.has("step") ? nearest(Number(asked.get("step"))) : report.steps.length - 1;
   state.step = report.steps[state.i];

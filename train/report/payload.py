@@ -181,7 +181,7 @@ def _ordered(orders: list[list[str]]) -> list[str]:
 def _axis(series: list[LayerSeries]) -> dict[str, Any]:
     """The layer's fixed axes over all runs and steps, so that what moves on the page is the spectrum and not the frame.
 
-    Values below k·ε·σ_max are rounding noise in single precision: the logarithmic axis ends there.
+    Values up to k·ε·σ_max are rounding noise in single precision: the logarithmic axis ends at the least above it.
     """
     high = low = np.nan
     radius = 1.0
@@ -191,7 +191,7 @@ def _axis(series: list[LayerSeries]) -> dict[str, Any]:
             if sound.size:
                 noise = sound.max() * values.shape[-1] * np.finfo(np.float32).eps
                 high = np.fmax(high, sound.max())
-                low = np.fmin(low, max(sound.min(), noise))
+                low = np.fmin(low, sound[sound > noise].min())
         for values in layer.eigenvalues.values():
             radius = max(radius, float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values))))
     if not np.isfinite(high):
