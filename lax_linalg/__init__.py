@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from lax_linalg import platform as platform
+from lax_linalg.budget import ProbeBudget as ProbeBudget
 from lax_linalg.errors import (
     ConvergenceError as ConvergenceError,
     DenseLimitError as DenseLimitError,

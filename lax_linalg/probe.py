@@ -1,8 +1,9 @@
 """`SpectrumProbe`: all layers' Jacobian spectra during training, without the training step waiting for a host.
 
 A submission dispatches one compiled program (layers × probe inputs × quantities) to the device and returns. One worker
-thread waits for the result and copies it to the host; at most `max_pending` programs are under way, and a submission
-beyond that is skipped and recorded as such.
+thread waits for the result, copies it to the host and does there what was asked of it; at most `max_pending`
+submissions are under way, and one beyond that is skipped and recorded as such. With a budget, `due` says when the next
+one may start.
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lax_linalg.errors import DimensionMismatch
+from lax_linalg.budget import ProbeBudget
+from lax_linalg.errors import DimensionMismatch, UnknownNameError
 from lax_linalg.jacobian.layers import jacobians_of, patterns_of, require_batch
 from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET
 from lax_linalg.jacobian.trace import Structure, structure_of
 from lax_linalg.operators.batch import Batch
 from lax_linalg.registry import Registry
+from lax_linalg.verbs.basic import dense
 from lax_linalg.verbs.eigen import eigvals
 from lax_linalg.verbs.svd import svdvals
+
+FACTORISE_ON = ("device", "host")
 
 probe_quantities: Registry[Callable[[Batch], jax.Array | None]] = Registry("probe quantity")
 
@@ -78,6 +84,7 @@ class SpectrumRecord:
         seconds: wall time from when the program's inputs were ready (and the probe before it done) to when its results
             lay on the host; without compilation.
         nonfinite: the layers whose spectra hold NaN or infinity, in the model's order.
+        host_seconds: time that the host spent besides: the submission (but the first, which compiles), factorisations.
 
     Example:
         >>> SpectrumRecord(0, {"stem": {"singular_values": np.ones((1, 2))}}, 0.1).nonfinite
@@ -88,6 +95,17 @@ class SpectrumRecord:
     spectra: dict[str, dict[str, np.ndarray]]
     seconds: float
     nonfinite: tuple[str, ...] = ()
+    host_seconds: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """Seconds that a budget is charged with: on the device and on the host, as if nothing ran beside it.
+
+        Example:
+            >>> SpectrumRecord(0, {}, 0.25, host_seconds=0.25).cost
+            0.5
+        """
+        return self.seconds + self.host_seconds
 
 
 class SpectrumProbe:
@@ -99,14 +117,19 @@ class SpectrumProbe:
         inputs: probe inputs [B, …].
         layers: names or patterns of layers; all with parameters, and "end_to_end", unless given.
         quantities: names out of "singular_values" and "eigenvalues".
-        max_pending: programs that may be under way before submissions are skipped.
+        max_pending: submissions that may be under way before more are skipped.
+        budget: share of the wall-clock time that probes may take, such as 0.05; see `due`.
+        mesh: devices that share the probe inputs; their number must divide B. The state is wanted on all of them.
+        factorise_on: "device", or "host": then the device only forms the Jacobians and the worker thread factorises
+            them in double precision, for devices whose factorisations are slower than the host's.
         call_kwargs: static keyword arguments of a Flax model's call.
         memory_budget: bytes that the chunks of tangents of one layer may take.
 
     Raises:
-        UnknownNameError: for unknown quantities, and for patterns that match no layer.
-        LinearAlgebraError: for layers asked for by name that have no Jacobian.
-        DimensionMismatch: for a max_pending that is not positive, or inputs that are not a batch.
+        UnknownNameError: for unknown quantities, places and patterns that match no layer.
+        LinearAlgebraError: for layers asked for by name that have no Jacobian, and a budget that is no share.
+        DimensionMismatch: for a max_pending that is not positive, inputs that are not a batch or that the devices of
+            `mesh` cannot share evenly.
 
     Cost: the model is traced once for each set of shapes; architectures that are equal and hashable share one
     compilation. A quantity that calls back to the host (eigenvalues under `la.platform.forced("host")`) makes `submit`
@@ -131,6 +154,9 @@ class SpectrumProbe:
         quantities: Iterable[str] = ("singular_values",),
         max_pending: int = 4,
         *,
+        budget: float | None = None,
+        mesh: Mesh | None = None,
+        factorise_on: str = "device",
         call_kwargs: Mapping[str, Any] | None = None,
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
     ):
@@ -144,11 +170,29 @@ class SpectrumProbe:
         names = (quantities,) if isinstance(quantities, str) else tuple(quantities)
         for name in names:
             probe_quantities[name]  # raises for an unknown name
-        self._plan = _Plan(structure, patterns_of(layers), names, int(memory_budget))
+            if factorise_on == "host" and name not in _ON_HOST:
+                raise UnknownNameError.of("probe quantity on the host", name, _ON_HOST)
+        if factorise_on not in FACTORISE_ON:
+            raise UnknownNameError.of("place to factorise", factorise_on, FACTORISE_ON)
+        self._state_sharding = None
+        if mesh is not None:
+            if self.inputs.shape[0] % mesh.size:
+                raise DimensionMismatch(
+                    f"{self.inputs.shape[0]} probe inputs cannot be shared by the {mesh.size} devices of the mesh; "
+                    f"give a multiple of {mesh.size}"
+                )
+            self.inputs = jax.device_put(self.inputs, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
+            self._state_sharding = NamedSharding(mesh, PartitionSpec())
+        self._quantities = names
+        self._plan = _Plan(
+            structure, patterns_of(layers), names if factorise_on == "device" else None, int(memory_budget), mesh
+        )
+        self._budget = None if budget is None else ProbeBudget(budget)
         self.layers: tuple[str, ...] = tuple(_measure.eval_shape(self._plan, self._template, self.inputs))
         self.max_pending = max_pending
         self.skipped: list[int] = []
         self.submit_seconds = 0.0
+        self.compile_seconds = 0.0
         self._futures: collections.deque[Future[SpectrumRecord]] = collections.deque()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="spectrum-probe")
         self._last_done = 0.0
@@ -157,6 +201,25 @@ class SpectrumProbe:
     def pending(self) -> int:
         """How many submissions are under way."""
         return sum(not future.done() for future in self._futures)
+
+    def due(self, now: float | None = None) -> bool:
+        """Whether the budget allows a probe now; always without a budget.
+
+        A probe that took c seconds (`SpectrumRecord.cost`, without compilation) is followed by c/budget seconds without
+        one. Costs become known when `ready` or `wait` hands out the records.
+
+        Args:
+            now: seconds of `time.monotonic()`, which is asked unless given.
+
+        Example:
+            >>> import lax_linalg as la
+            >>> probe = la.SpectrumProbe([jnp.tanh], jnp.zeros((1, 2)), budget=0.05)
+            >>> probe.due() and probe.submit(0, [jnp.tanh])
+            True
+            >>> probe.due()  # the first one is still under way
+            False
+        """
+        return self._budget is None or self._budget.allows(time.monotonic() if now is None else now)
 
     def measure(self, state: Any) -> dict[str, dict[str, jax.Array]]:
         """The spectra as a pure function of the state, for use inside a program of your own.
@@ -177,7 +240,7 @@ class SpectrumProbe:
             >>> print(probe.measure([jnp.tanh])["end_to_end"]["singular_values"])
             [[1. 1.]]
         """
-        return self._plan(self._complete(state), self.inputs)
+        return dataclasses.replace(self._plan, quantities=self._quantities)(self._complete(state), self.inputs)
 
     def submit(self, step: int, state: Any) -> bool:
         """Start measuring a state and return without waiting for the result.
@@ -195,7 +258,8 @@ class SpectrumProbe:
         Raises:
             LinearAlgebraError: for a state of another architecture.
 
-        Cost: two dispatches; `submit_seconds` adds up what the caller spent here, the first compilation included.
+        Cost: two dispatches; `submit_seconds` adds up what the caller spent here, `compile_seconds` is the share of the
+        first submission, which compiles.
 
         Example:
             >>> import lax_linalg as la
@@ -206,12 +270,20 @@ class SpectrumProbe:
         if self.pending >= self.max_pending:
             self.skipped.append(step)
             return False
-        snapshot = _copy(self._complete(state))
+        state = self._complete(state)
+        if self._state_sharding is not None:
+            state = jax.device_put(state, self._state_sharding)
+        snapshot = _copy(state)
         result = _measure(self._plan, snapshot, self.inputs)
         for leaf in jax.tree.leaves(result):
             leaf.copy_to_host_async()
-        self._futures.append(self._worker.submit(self._collect, step, snapshot, result))
-        self.submit_seconds += time.perf_counter() - start
+        spent = time.perf_counter() - start
+        self.submit_seconds += spent
+        if not self.compile_seconds:
+            self.compile_seconds, spent = spent, 0.0
+        if self._budget is not None:
+            self._budget.started(time.monotonic())
+        self._futures.append(self._worker.submit(self._collect, step, snapshot, result, spent))
         return True
 
     def ready(self) -> list[SpectrumRecord]:
@@ -229,7 +301,10 @@ class SpectrumProbe:
         while self._futures and self._futures[0].done():
             if records and self._futures[0].exception():
                 break  # hand out what is good; the next call raises
-            records.append(self._futures.popleft().result())
+            future = self._futures.popleft()
+            if self._budget is not None:
+                self._budget.spent(0.0 if future.exception() else future.result().cost)
+            records.append(future.result())
         return records
 
     def wait(self) -> list[SpectrumRecord]:
@@ -246,18 +321,22 @@ class SpectrumProbe:
     def _complete(self, state: Any) -> Any:
         return self._plan.structure.complete(state, self._template)
 
-    def _collect(self, step: int, snapshot: Any, result: Any) -> SpectrumRecord:
-        """In the worker's thread: wait for one program and time it."""
+    def _collect(self, step: int, snapshot: Any, result: Any, spent: float = 0.0) -> SpectrumRecord:
+        """In the worker's thread: wait for one program and time it, then do the host's part."""
         try:
             jax.block_until_ready(snapshot)
             start = max(time.perf_counter(), self._last_done)
             spectra = dict(jax.tree.map(np.asarray, result))
-            self._last_done = time.perf_counter()
+            done = self._last_done = time.perf_counter()
+            if self._plan.quantities is None:
+                spectra = {path: _factorised(found[_MATRICES], self._quantities) for path, found in spectra.items()}
+            bad = tuple(
+                path for path, found in spectra.items() if not all(np.isfinite(a).all() for a in found.values())
+            )
         except Exception as error:
             error.add_note(f"in the spectrum probe of step {step}")
             raise
-        nonfinite = (path for path, found in spectra.items() if not all(np.isfinite(a).all() for a in found.values()))
-        return SpectrumRecord(step, spectra, self._last_done - start, tuple(nonfinite))
+        return SpectrumRecord(step, spectra, done - start, bad, spent + time.perf_counter() - done)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,16 +345,58 @@ class _Plan:
 
     structure: Structure
     patterns: tuple[str, ...] | None
-    quantities: tuple[str, ...]
+    quantities: tuple[str, ...] | None  # None: the matrices themselves, for the host
     memory_budget: int
+    mesh: Mesh | None = None
 
     def __call__(self, state: Any, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
+        if self.mesh is None:
+            return self._local(state, inputs)
+        shared = PartitionSpec(self.mesh.axis_names)
+        return jax.shard_map(
+            self._local, mesh=self.mesh, in_specs=(PartitionSpec(), shared), out_specs=shared, check_vma=False
+        )(state, inputs)
+
+    def _local(self, state: Any, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
         jacobians = jacobians_of(self.structure, state, inputs, self.patterns, self.memory_budget)
         measured: dict[str, dict[str, jax.Array]] = collections.OrderedDict()  # jit would sort a plain dict
         for path, J in jacobians.items():
+            if self.quantities is None:
+                measured[path] = {_MATRICES: jax.vmap(lambda x, J=J: dense(J.make(x, *J.args)))(J.x)}
+                continue
             found = {name: probe_quantities[name](J) for name in self.quantities}
             measured[path] = {name: value for name, value in found.items() if value is not None}
         return measured
+
+
+_MATRICES = "matrices"
+
+
+def _host_singular_values(matrices: np.ndarray) -> np.ndarray:
+    return np.linalg.svd(matrices, compute_uv=False)
+
+
+_ON_HOST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "singular_values": _host_singular_values,
+    "eigenvalues": np.linalg.eigvals,
+}
+
+
+def _factorised(matrices: np.ndarray, quantities: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The host's factorisations of matrices [B, m, n], in double precision; NaN for NaN."""
+    single = matrices.dtype not in (np.float64, np.complex128)
+    finite = np.isfinite(matrices).all(axis=(1, 2))
+    work = np.where(finite[:, None, None], matrices, 0).astype(np.result_type(matrices.dtype, np.float64))
+    found = {}
+    for name in quantities:
+        if name == "eigenvalues" and matrices.shape[1] != matrices.shape[2]:
+            continue
+        values = _ON_HOST[name](work)
+        if name == "eigenvalues":
+            values = values.astype(np.complex128)  # NumPy gives real ones where all are real
+        values[~finite] = np.nan
+        found[name] = values.astype({"f": np.float32, "c": np.complex64}[values.dtype.kind]) if single else values
+    return found
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -43,7 +43,8 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
     save a checkpoint and return.
 
     Args:
-        config: the run; see TrainConfig.
+        config: the run; see TrainConfig. With a `spectrum_budget` the steps of the probes, and with them the lines of
+            kind "spectrum", depend on the clock; all else stays the same to the last bit.
         workdir: its folder, made when missing.
         hook: called with (step, state) once every update is enqueued; it must not keep the state.
 
@@ -75,7 +76,7 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
     evaluate = make_evaluate(task, definition)
     arrays = (state, data.train, data.held_out, data.test)
     state, train, held_out, test = jax.device_put(arrays, replicated(mesh))
-    spectra = probes.make_spectra(config, definition, state, task, data.held_out) if config.spectrum_every else None
+    spectra = probes.make_spectra(config, definition, state, task, data.held_out, mesh)
 
     with contextlib.ExitStack() as opened:
         interrupt = opened.enter_context(Interrupt())
@@ -107,8 +108,8 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
                         )
                     if step == steps:
                         recorder.measures("test", step, evaluate(state.params, state.rest, test), metrics["nonfinite"])
-                    if spectra is not None and due(step, config.spectrum_every, steps):
-                        recorder.spectrum(step, probes.current_model(definition, state), metrics["nonfinite"])
+                    if spectra is not None and spectra.due(step, steps):
+                        recorder.spectrum(step, spectra.model_of(state), metrics["nonfinite"])
                     if interrupt.received or due(step, config.checkpoint_every, steps):
                         recorder.settle(wait=True)  # a checkpoint stands for complete metrics up to its step
                         checkpoints.save(step, state, force=interrupt.received)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import pathlib
 import time
 from typing import Any
@@ -43,11 +44,14 @@ class Recorder:
         self.probes_done = self.probes_skipped = 0
         self.marks: collections.deque[tuple[float, int]] = collections.deque(maxlen=20)
         self._behind: Any = None
+        self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="spectra")
+        self._writes: collections.deque[concurrent.futures.Future] = collections.deque()
 
     def __enter__(self) -> Recorder:
         return self
 
     def __exit__(self, *exception) -> None:
+        self._writer.shutdown()
         self.log.close()
 
     def train(self, step: int, metrics: dict[str, jax.Array]) -> None:
@@ -84,6 +88,8 @@ class Recorder:
                 raise NonFiniteUpdate
             write = {"train": self._write_train, "spectrum": self._write_spectrum}
             write.get(result.kind, self._write_measures)(result)
+        while self._writes and (wait or self._writes[0].done()):
+            self._writes.popleft().result()  # raises what the writing raised
 
     def _write_train(self, result: Result) -> None:
         values = {name: number(value) for name, value in result.values.items()}
@@ -102,12 +108,12 @@ class Recorder:
 
     def _write_spectrum(self, result: Result) -> None:
         record = result.values.result()
-        probes.write(self.workdir, record)
-        self.probe_seconds += record.seconds
+        self._writes.append(self._writer.submit(probes.write, self.workdir, record))
+        self.probe_seconds += record.cost
         self.probes_done += 1
         line = {"kind": "spectrum", "step": result.step, "layers": probes.summary(record.spectra)}
         self.log.write(line)
-        self.log.write_timing({"step": result.step, "probe": "done", "probe_seconds": round(record.seconds, 6)})
+        self.log.write_timing({"step": result.step, "probe": "done", "probe_seconds": round(record.cost, 6)})
         self.display.line(line, self.pace(), record.spectra)
 
     def pace(self) -> float:

@@ -16,6 +16,7 @@ import lax_linalg as la
 import models
 from lax_linalg import probe as probe_module
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from tests.train.emulated import on_eight_devices
 
 
 @pytest.fixture
@@ -71,6 +72,87 @@ def test_one_compilation_for_all_states_of_one_architecture(x):
     spectra = [r.spectra["layers/0"]["singular_values"] for r in first.wait() + second.wait()]
     assert not np.allclose(spectra[0], spectra[1])
     assert not np.allclose(spectra[1], spectra[2])
+
+
+def test_a_second_submission_compiles_nothing(x):
+    model = mlp()
+    probe = la.SpectrumProbe(model, x, quantities=("singular_values", "eigenvalues"))
+    compiled: list[str] = []
+
+    def count(event: str, duration: float, **details) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    probe.submit(0, model)
+    probe.wait()
+    others = [mlp(step) for step in (1, 2)]  # initialising may compile
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        for step, other in enumerate(others, start=1):
+            probe.submit(step, other)
+            assert len(probe.wait()) == 1
+        assert compiled == []
+        jax.jit(lambda x: x * 3.125)(np.ones(3)).block_until_ready()
+        assert compiled, "the counter must see a compilation"
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+
+
+def test_factorised_on_the_host_in_double_precision(x):
+    model = mlp()
+    quantities = ("singular_values", "eigenvalues")
+    probes = [la.SpectrumProbe(model, x, quantities=quantities, factorise_on=place) for place in ("device", "host")]
+    for probe in probes:
+        probe.submit(0, model)
+    (device,), (host,) = (probe.wait() for probe in probes)
+    assert list(host.spectra) == list(device.spectra)
+    for path, found in host.spectra.items():
+        assert found.keys() == device.spectra[path].keys()
+        for name, values in found.items():
+            expected = device.spectra[path][name]
+            assert values.dtype == expected.dtype
+            np.testing.assert_allclose(np.sort(values), np.sort(expected), atol=1e-5)
+    assert host.host_seconds > 0
+    np.testing.assert_allclose(*(p.measure(model)["head"]["singular_values"] for p in probes))  # measure: on the device
+    model.head.kernel[...] = jnp.full((5, 3), jnp.nan)
+    probes[1].submit(1, model)
+    assert probes[1].wait()[0].nonfinite == ("head", "end_to_end")
+
+
+def test_probe_inputs_are_shared_by_devices():
+    code = """
+import lax_linalg as la
+A = jax.random.normal(jax.random.key(0), (24, 24)) / 5
+def tanh(A, x):  # its first product with the unit tangents is the same for all inputs, the others are not
+    for _ in range(4):
+        x = jnp.tanh(A @ x)
+    return x
+layers = lambda s: {"tanh": jax.tree_util.Partial(tanh, s * A)}
+x = jax.random.normal(jax.random.key(1), (32, 24))
+quantities = ("singular_values", "eigenvalues")
+alone, shared = (la.SpectrumProbe(layers(1.0), x, quantities=quantities, mesh=m) for m in (None, mesh))
+for probe in (alone, shared):
+    assert probe.submit(0, layers(1.0)) and probe.submit(1, layers(2.0))
+for one, other in zip(alone.wait(), shared.wait()):
+    assert other.spectra["tanh"]["singular_values"].shape == (32, 24)
+    for path in one.spectra:
+        s, t = (r.spectra[path]["singular_values"] for r in (one, other))
+        np.testing.assert_allclose(s, t, atol=1e-5)
+        s, t = (np.sort_complex(r.spectra[path]["eigenvalues"]) for r in (one, other))
+        np.testing.assert_allclose(s, t, atol=1e-3)
+from lax_linalg import probe as module
+def flops(probe):
+    state = jax.device_put(probe._complete(layers(1.0)), probe._state_sharding)
+    return module._measure.lower(probe._plan, state, probe.inputs).compile().cost_analysis()["flops"]
+assert flops(alone) / flops(shared) > 7, (flops(alone), flops(shared))  # of one device
+try:
+    la.SpectrumProbe(layers(1.0), x[:12], mesh=mesh)
+except la.DimensionMismatch as error:
+    assert "12 probe inputs cannot be shared by the 8 devices" in str(error)
+else:
+    raise AssertionError
+"""
+    on_eight_devices(code)
 
 
 def test_measure_is_pure_and_lives_inside_a_users_program(x):
@@ -227,6 +309,9 @@ def test_states_of_another_architecture_are_refused(x):
     [
         ({"quantities": ["singularvalues"]}, UnknownNameError, "did you mean 'singular_values'"),
         ({"layers": ["stem"]}, UnknownNameError, "unknown layer 'stem'.*Available: 0, end_to_end"),
+        ({"quantities": ["mean"]}, UnknownNameError, "unknown probe quantity 'mean'"),
+        ({"factorise_on": "gpu"}, UnknownNameError, "unknown place to factorise 'gpu'.*Available: device, host"),
+        ({"budget": 5}, LinearAlgebraError, "between 0 and 1"),
         ({"max_pending": 0}, DimensionMismatch, "max_pending must be ≥ 1, got 0"),
         ({"inputs": jnp.ones(())}, DimensionMismatch, "a batch"),
         ({"inputs": jnp.ones((2, 3), int)}, LinearAlgebraError, "has an input of int32"),
