@@ -8,21 +8,31 @@ from models.activations import activations
 from models.catalog import create, registry
 from models.conv import Conv
 from models.dense import Dense
+from models.gan import GAN, Discriminator, Generator, gan_losses
 from models.initializers import critical_point, initializer, initializers
+from models.lipschitz import LipschitzBounds, lipschitz_bound
 from models.mlp import MLP
 from models.residual import ResidualBlock
 from models.resnet import ResNet
+from models.spectral_norm import SpectralNorm
 
 __all__ = [
+    "GAN",
     "MLP",
     "Conv",
     "Dense",
+    "Discriminator",
+    "Generator",
+    "LipschitzBounds",
     "ResNet",
     "ResidualBlock",
+    "SpectralNorm",
     "activations",
     "create",
     "critical_point",
+    "gan_losses",
     "initializer",
     "initializers",
+    "lipschitz_bound",
     "registry",
 ]

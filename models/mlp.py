@@ -13,6 +13,7 @@ from models.catalog import registry
 from models.checks import probability, sizes
 from models.dense import Dense
 from models.initializers import Initializer
+from models.lipschitz import Part, slope
 
 _activation = activation  # the constructor's argument of that name hides the function
 
@@ -62,6 +63,22 @@ class MLP(nnx.Module):
         rate = probability("dropout", dropout)
         self.dropout = nnx.Dropout(rate, rngs=rngs if rate else None)  # without dropout the state holds parameters only
         self.head = Dense(fan_in[-1], num_classes, rngs=rngs)
+
+    def parts(self, input_shape: Sequence[int]) -> list[Part]:
+        """The operators and slopes in order, for `lipschitz_bound`.
+
+        Args:
+            input_shape: of one example.
+
+        Returns:
+            Parts of the chain from the flattened input to the logits.
+
+        Example:
+            >>> len(MLP(input_shape=(4,), num_classes=2, widths=(8,), rngs=nnx.Rngs(0)).parts((4,)))
+            3
+        """
+        hidden = [part for layer in self.layers for part in (layer.operator(), slope(self.activation))]
+        return [*hidden, self.head.operator()]
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x.reshape(x.shape[0], -1)

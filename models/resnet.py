@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+import lax_linalg as la
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
 from models.activations import Activation, activation
 from models.catalog import registry
@@ -16,6 +17,7 @@ from models.checks import positive, probability, sizes
 from models.conv import Conv
 from models.dense import Dense
 from models.initializers import Initializer
+from models.lipschitz import Part, Residual, slope
 from models.residual import ResidualBlock
 
 _activation = activation  # the constructor's argument of that name hides the function
@@ -96,6 +98,44 @@ class ResNet(nnx.Module):
         self.dropout = nnx.Dropout(rate, rngs=rngs if rate else None)  # without dropout the state holds parameters only
         features = widths[-1] * (height * width if pool == "flatten" else 1)
         self.head = Dense(features, num_classes, rngs=rngs)
+
+    def parts(self, input_shape: Sequence[int]) -> list[Part]:
+        """The operators, slopes and residual blocks in order, for `lipschitz_bound`.
+
+        Args:
+            input_shape: (H, W, channels) of one image.
+
+        Returns:
+            Parts of the chain from the image to the logits.
+
+        Example:
+            >>> len(ResNet(input_shape=(4, 4, 1), num_classes=2, widths=(2,), rngs=nnx.Rngs(0)).parts((4, 4, 1)))
+            4
+        """
+        phi, shape = slope(self.activation), tuple(input_shape)
+        chain: list[Part] = []
+
+        def add(conv: Conv) -> None:
+            nonlocal shape
+            A = conv.operator(shape)
+            chain.append(A)
+            shape = (*A.out_spatial, A.out_channels)
+
+        add(self.stem)
+        for stage in range(len(self.transitions) + 1):
+            if stage:
+                chain.append(phi)
+                add(self.transitions[stage - 1])
+            for i in range(stage * self.blocks_per_stage, (stage + 1) * self.blocks_per_stage):
+                block = self.blocks[i]
+                inner = slope(block.activation)
+                branch = (inner, block.conv1.operator(shape), inner, block.conv2.operator(shape))
+                chain.append(Residual(block.alpha, branch))
+        chain.append(phi)
+        if self.pool == "mean":
+            pixels = shape[0] * shape[1]
+            chain.append(la.Dense(jnp.tile(jnp.eye(shape[2]), (1, pixels)) / pixels))
+        return [*chain, self.head.operator()]
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.stem(x)

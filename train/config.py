@@ -65,6 +65,7 @@ class TrainConfig:
     schedule: str = option("constant", "of the learning rate: constant, cosine, linear", group="Optimisation")
     warmup_steps: int = option(0, "linear rise of the learning rate", group="Optimisation", low=0)
     weight_decay: float = option(0.0, "of adamw and muon", group="Optimisation", low=0)
+    beta1: float = option(0.9, "decay of adam's first moment", group="Optimisation", low=0)
     momentum: float = option(0.9, "of momentum and riemannian", group="Optimisation", low=0)
     clip_norm: float = option(0.0, "bound on the gradient's norm; 0: none", group="Optimisation", low=0)
 

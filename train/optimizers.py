@@ -58,12 +58,12 @@ def make_schedule(name: str, value: float, steps: int, warmup_steps: int = 0) ->
 
 @optimizers.register("adam")
 def adam(learning_rate: optax.Schedule, config: TrainConfig) -> optax.GradientTransformation:
-    return optax.adam(learning_rate)
+    return optax.adam(learning_rate, b1=config.beta1)
 
 
 @optimizers.register("adamw")
 def adamw(learning_rate: optax.Schedule, config: TrainConfig) -> optax.GradientTransformation:
-    return optax.adamw(learning_rate, weight_decay=config.weight_decay)
+    return optax.adamw(learning_rate, b1=config.beta1, weight_decay=config.weight_decay)
 
 
 @optimizers.register("sgd")

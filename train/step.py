@@ -160,6 +160,7 @@ def make_evaluate(task: Task, definition: ModelDef, chunk: int = 512) -> Callabl
             measured = task.per_example(model, task.prepare(batch))
             return {name: jnp.sum(jnp.where(index < examples, values, 0)) for name, values in measured.items()}
 
-        return {name: jnp.sum(values) / examples for name, values in jax.lax.map(sums, index).items()}
+        means = {name: jnp.sum(values) / examples for name, values in jax.lax.map(sums, index).items()}
+        return means | (task.whole(model, task.prepare(data)) if task.whole else {})
 
     return jax.jit(evaluate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from train.tasks import classification as classification  # fills the registry
+from train.tasks import classification as classification, generation as generation  # fill the registry
 from train.tasks.base import Task, tasks
 
 __all__ = ["Task", "tasks"]

@@ -28,6 +28,8 @@ class Task:
         augment: (key, raw batch) -> raw batch; used with --augment.
         per_example: (model, prepared batch) -> "loss" and other measures, each [B].
         input_dtype: of the prepared input.
+        whole: (model, prepared held-out examples, all of them) -> further numbers of an evaluation, for those that are
+            no means over examples.
     """
 
     input_shape: tuple[int, ...]
@@ -37,6 +39,7 @@ class Task:
     augment: Callable[[jax.Array, Batch], Batch]
     per_example: Callable[[Any, Batch], dict[str, jax.Array]]
     input_dtype: Any = jnp.float32
+    whole: Callable[[Any, Batch], dict[str, jax.Array]] | None = None
 
     def data(self, config: TrainConfig) -> Data:
         """The arrays of a run, with --validation of the training examples set aside: a function of the configuration.

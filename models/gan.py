@@ -1,0 +1,284 @@
+"""`GAN`: a generator and a discriminator, spectrally normalised or not, for points and for small images."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lax_linalg.errors import DimensionMismatch, UnknownNameError
+from lax_linalg.registry import Registry
+from models.activations import Activation, activation
+from models.catalog import registry
+from models.checks import positive, sizes
+from models.conv import Conv
+from models.dense import Dense
+from models.lipschitz import Part, slope
+from models.spectral_norm import SpectralNorm
+
+_activation = activation  # the constructor's argument of that name hides the function
+
+NORMALISATIONS = ("spectral", "none")
+
+Losses = tuple[Callable[[jax.Array, jax.Array], jax.Array], Callable[[jax.Array], jax.Array]]
+gan_losses: Registry[Losses] = Registry("GAN loss")
+"""Name -> (loss of the discriminator on its real and fake scores, loss of the generator on the fake scores)."""
+
+gan_losses.register("hinge")(
+    (lambda real, fake: jax.nn.relu(1 - real) + jax.nn.relu(1 + fake), lambda fake: -fake),
+)
+gan_losses.register("non_saturating")(
+    (lambda real, fake: jax.nn.softplus(-real) + jax.nn.softplus(fake), lambda fake: jax.nn.softplus(-fake)),
+)
+
+
+class Generator(nnx.Module):
+    """Latent vectors to points (a perceptron), or to images (dense, then twice the size by each convolution).
+
+    Args:
+        latent: size of z.
+        output_shape: (n,) or (H, W, channels) with H and W even.
+        widths: hidden sizes; for images, of the dense part, and `channels` of the small image.
+        channels: of the half-size image.
+        activation: name or function φ.
+        rngs: source of the initial weights.
+
+    Raises:
+        DimensionMismatch: for images of odd size.
+
+    Example:
+        >>> Generator(2, (8, 8, 1), rngs=nnx.Rngs(0))(jnp.ones((3, 2))).shape
+        (3, 8, 8, 1)
+    """
+
+    def __init__(
+        self,
+        latent: int,
+        output_shape: Sequence[int],
+        *,
+        widths: Sequence[int] = (128, 128),
+        channels: int = 16,
+        activation: str | Activation = "relu",
+        rngs: nnx.Rngs,
+    ):
+        self.output_shape = sizes("output_shape", output_shape)
+        self.activation = _activation(activation)
+        fan_in = (positive("latent", latent), *sizes("widths", widths))
+        init = {"kernel_init": "he", "rngs": rngs}
+        self.layers = nnx.List([Dense(m, n, **init) for m, n in itertools.pairwise(fan_in)])
+        if len(self.output_shape) == 3:
+            height, width, colours = self.output_shape
+            if height % 2 or width % 2:
+                raise DimensionMismatch(
+                    f"the generator doubles an image, so its sides must be even, got {height}×{width}"
+                )
+            self.small = (height // 2, width // 2, channels)
+            self.spread = Dense(fan_in[-1], height * width * channels // 4, **init)
+            self.conv = Conv(channels, channels, 3, **init)
+            self.head: Any = Conv(channels, colours, 3, kernel_init="lecun", rngs=rngs)
+        elif len(self.output_shape) == 1:
+            self.head = Dense(fan_in[-1], self.output_shape[0], kernel_init="lecun", rngs=rngs)
+        else:
+            raise DimensionMismatch(f"a sample is a point (n,) or an image (H, W, channels), got {self.output_shape}")
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        for layer in self.layers:
+            z = self.activation(layer(z))
+        if len(self.output_shape) == 1:
+            return self.head(z)
+        image = self.activation(self.spread(z)).reshape(-1, *self.small)
+        image = jnp.repeat(jnp.repeat(image, 2, axis=1), 2, axis=2)
+        return self.head(self.activation(self.conv(image)))
+
+
+class Discriminator(nnx.Module):
+    """Points or images to a score: dense layers, or two strided convolutions and a dense layer.
+
+    With spectral normalisation every layer has norm ≤ 1 (as far as σ̂₁ has converged), so that the score is
+    `scale`-Lipschitz for 1-Lipschitz activations.
+
+    Args:
+        input_shape: (n,) or (H, W, channels).
+        widths: hidden sizes, or channels of the convolutions.
+        activation: name or function φ; "maxmin" keeps the gradient's norm.
+        normalisation: "spectral" or "none".
+        norm_of: "operator" or "kernel", see `SpectralNorm`.
+        scale: factor on the score.
+        rngs: source of the initial weights.
+
+    Raises:
+        UnknownNameError: for an unknown normalisation or activation.
+
+    Example:
+        >>> Discriminator((8, 8, 1), widths=(4, 8), rngs=nnx.Rngs(0))(jnp.ones((3, 8, 8, 1))).shape
+        (3, 1)
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        *,
+        widths: Sequence[int] = (128, 128),
+        activation: str | Activation = "leaky_relu",
+        normalisation: str = "spectral",
+        norm_of: str = "operator",
+        scale: float = 1.0,
+        rngs: nnx.Rngs,
+    ):
+        if normalisation not in NORMALISATIONS:
+            raise UnknownNameError.of("normalisation", normalisation, NORMALISATIONS)
+        shape = sizes("input_shape", input_shape)
+        self.activation, self.scale = _activation(activation), float(scale)
+
+        def normalised(layer: Any, shape: tuple[int, ...]) -> Any:
+            if normalisation == "none":
+                return layer
+            return SpectralNorm(layer, input_shape=shape, on=norm_of, rngs=rngs)
+
+        self.layers = nnx.List()
+        for width in sizes("widths", widths):
+            if len(shape) == 3:
+                layer: Any = Conv(shape[-1], width, 3, strides=2, rngs=rngs)
+            else:
+                layer = Dense(shape[0], width, rngs=rngs)
+            self.layers.append(normalised(layer, shape))
+            shape = (*layer.operator(shape).out_spatial, width) if len(shape) == 3 else (width,)
+        features = math.prod(shape)
+        self.head = normalised(Dense(features, 1, rngs=rngs), (features,))
+
+    def parts(self, input_shape: Sequence[int]) -> list[Part]:
+        """The operators and slopes in order, for `lipschitz_bound`, which leaves `scale` to the last.
+
+        Args:
+            input_shape: of one example.
+
+        Returns:
+            Parts of the chain from the input to the score.
+
+        Example:
+            >>> len(Discriminator((2,), widths=(4,), rngs=nnx.Rngs(0)).parts((2,)))
+            3
+        """
+        shape: tuple[int, ...] = tuple(input_shape)
+        chain: list[Part] = []
+        for layer in self.layers:
+            A = layer.operator(shape)
+            chain += [A, slope(self.activation)]
+            shape = (*A.out_spatial, A.out_channels) if len(shape) == 3 else A.shape[:1]
+        return [*chain, self.scale * self.head.operator((A.shape[0],))]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for layer in self.layers:
+            x = self.activation(layer(x))
+        return self.scale * self.head(x.reshape(x.shape[0], -1))
+
+
+@registry.register("gan")
+class GAN(nnx.Module):
+    """A generator against a discriminator.
+
+    Called on samples it gives the discriminator's scores, so that probes show the discriminator's operators.
+
+    Args:
+        input_shape: of a sample, (n,) or (H, W, channels).
+        num_classes: not used.
+        latent: size of the generator's input.
+        loss: "hinge" or "non_saturating".
+        generator_widths, widths: hidden sizes of generator and discriminator.
+        activation: of the discriminator.
+        normalisation, norm_of, scale: see `Discriminator`.
+        rngs: source of the initial weights and the latent vectors.
+
+    Raises:
+        UnknownNameError: for unknown losses, normalisations or activations.
+        DimensionMismatch: for sizes that do not fit.
+
+    Example:
+        >>> gan = GAN(input_shape=(2,), rngs=nnx.Rngs(0))
+        >>> gan(gan.generator(jnp.ones((5, 2)))).shape
+        (5, 1)
+
+    Source: Goodfellow et al., arXiv:1406.2661, section 3 (non-saturating loss); Miyato et al., arXiv:1802.05957, eqs.
+    17 and 18 (hinge loss).
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[int],
+        num_classes: int = 1,
+        latent: int = 2,
+        loss: str = "hinge",
+        generator_widths: Sequence[int] = (128, 128),
+        widths: Sequence[int] = (128, 128),
+        activation: str | Activation = "leaky_relu",
+        normalisation: str = "spectral",
+        norm_of: str = "operator",
+        scale: float = 1.0,
+        rngs: nnx.Rngs,
+    ):
+        gan_losses[loss]  # raises for an unknown name
+        self.loss, self.latent = loss, latent
+        self.generator = Generator(latent, input_shape, widths=generator_widths, rngs=rngs)
+        self.discriminator = Discriminator(
+            input_shape,
+            widths=widths,
+            activation=activation,
+            normalisation=normalisation,
+            norm_of=norm_of,
+            scale=scale,
+            rngs=rngs,
+        )
+        self.noise = nnx.Rngs(latent=rngs.params())
+        self.deterministic = False  # in evaluation the caller gives z
+
+    def parts(self, input_shape: Sequence[int]) -> list[Part]:
+        """Those of the discriminator.
+
+        Args:
+            input_shape: of one sample.
+
+        Returns:
+            As `Discriminator.parts`.
+
+        Example:
+            >>> len(GAN(input_shape=(2,), rngs=nnx.Rngs(0)).parts((2,)))
+            5
+        """
+        return self.discriminator.parts(input_shape)
+
+    def losses(self, real: jax.Array, z: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Both players' losses for each example, and the samples.
+
+        The discriminator's loss holds the samples constant and the generator's the discriminator, so that the gradient
+        of their sum is each player's own gradient: one update moves both at the same time.
+
+        Args:
+            real: data [B, …].
+            z: latent vectors [B, latent]; drawn anew when not given.
+
+        Returns:
+            (discriminator's losses [B], generator's losses [B], samples [B, …]).
+
+        Example:
+            >>> gan = GAN(input_shape=(2,), rngs=nnx.Rngs(0))
+            >>> [loss.shape for loss in gan.losses(jnp.ones((5, 2)))]
+            [(5,), (5,), (5, 2)]
+        """
+        if z is None:
+            z = jax.random.normal(self.noise.latent(), (real.shape[0], self.latent), real.dtype)
+        fake = self.generator(z)
+        critic, judge = gan_losses[self.loss]
+        scores = self.discriminator(jnp.concatenate([real, jax.lax.stop_gradient(fake)]))[:, 0]
+        graphdef, params, rest = nnx.split(self.discriminator, nnx.Param, ...)
+        frozen: Any = nnx.merge(graphdef, jax.lax.stop_gradient(nnx.as_pure(params)), nnx.as_pure(rest))
+        frozen.eval()
+        return critic(scores[: len(real)], scores[len(real) :]), judge(frozen(fake)[:, 0]), fake
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.discriminator(x)

@@ -1,0 +1,165 @@
+"""Spectral normalisation: the estimate, the reparametrisation, its gradient, and the order of the Lipschitz bounds."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import lax_linalg as la
+import models
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from models.activations import activations, group_sort
+from models.lipschitz import SLOPES, slope
+
+
+def conv(on="operator", gain=3.0, **options):
+    layer = models.Conv(2, 3, 3, kernel_init=nnx.initializers.normal(gain), rngs=nnx.Rngs(0))
+    return models.SpectralNorm(layer, input_shape=(4, 4, 2), on=on, rngs=nnx.Rngs(1), **options)
+
+
+def test_the_estimate_converges_to_the_norm_of_the_true_operator(key):
+    """Within 1e-3 of σ₁ of the zero-padded convolution, never above it; the kernel's matrix has another norm."""
+    layer, x = conv(start=5), jax.random.normal(key, (2, 4, 4, 2))
+    true = float(la.opnorm(layer.layer.operator((4, 4, 2))))
+    call = nnx.jit(lambda layer, x: layer(x))
+    errors = []
+    for _ in range(60):
+        call(layer, x)
+        errors.append(true - float(layer.sigma()))
+    assert min(errors) > -1e-5 * true
+    assert errors[-1] < 1e-3 * true < errors[0]
+    W = layer.layer.kernel[...]
+    reshaped = conv("kernel", start=200)
+    np.testing.assert_allclose(reshaped.sigma(), np.linalg.norm(W.reshape(-1, 3), 2), rtol=1e-4)
+    assert abs(float(reshaped.sigma()) - true) > 0.1 * true
+
+
+def test_it_is_a_reparametrisation_with_norm_at_most_one(key):
+    layer, x = conv(start=300), jax.random.normal(key, (2, 4, 4, 2))
+    W = layer.layer.kernel[...].copy()
+    y = layer(x)
+    np.testing.assert_array_equal(layer.layer.kernel[...], W)  # flax's own overwrites it
+    np.testing.assert_allclose(la.opnorm(layer.operator((4, 4, 2))), 1, rtol=1e-4)
+    expected = jnp.stack([(layer.layer.operator((4, 4, 2)) @ one.ravel()).reshape(4, 4, 3) for one in x])
+    np.testing.assert_allclose(y, expected / layer.sigma(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_small_weight_is_left_as_it_is(key):
+    layer, x = conv(gain=0.01), jax.random.normal(key, (2, 4, 4, 2))
+    np.testing.assert_allclose(layer(x), layer.layer(x), rtol=1e-6)
+
+
+def test_the_gradient_runs_through_sigma_as_in_the_paper(x64):
+    """∂/∂W of ⟨G, W/σ⟩ is (G − ⟨G, Ŵ⟩ u vᵀ)/σ for a dense layer with exact singular vectors (Miyato et al., eq. 12)."""
+    dense = models.Dense(4, 3, kernel_init=nnx.initializers.normal(5.0), param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    layer = models.SpectralNorm(dense, start=2000, rngs=nnx.Rngs(1))
+    layer.eval()
+    G = jax.random.normal(jax.random.key(0), (4, 3), jnp.float64)
+    graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+    gradient = jax.grad(lambda p: jnp.sum(G * nnx.merge(graphdef, p, rest).normalised()))(params)
+    U, s, Vt = np.linalg.svd(np.asarray(dense.kernel[...]))
+    outer = np.outer(U[:, 0], Vt[0])
+    expected = (G - np.sum(G * dense.kernel[...]) / s[0] * outer) / s[0]
+    np.testing.assert_allclose(gradient["layer"]["kernel"][...], expected, atol=1e-8)
+
+
+def test_evaluation_does_not_advance_the_vectors(key):
+    layer, x = conv(start=1), jax.random.normal(key, (2, 4, 4, 2))
+    layer.eval()
+    before = layer.u[...].copy()
+    np.testing.assert_array_equal(layer(x), layer(x))
+    np.testing.assert_array_equal(layer.u[...], before)
+    layer.train()
+    layer(x)
+    assert not np.allclose(layer.u[...], before)
+
+
+def test_the_probe_shows_the_normalised_layer():
+    model = models.GAN(input_shape=(4, 4, 1), widths=(3,), generator_widths=(4,), rngs=nnx.Rngs(0))
+    model.eval()
+    jacobians = la.layer_jacobians(model, jnp.ones((2, 4, 4, 1)))
+    first = model.discriminator.layers[0]
+    np.testing.assert_allclose(
+        la.materialize(jacobians["discriminator/layers/0"][0]), la.materialize(first.operator((4, 4, 1))), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: conv("kernl"), UnknownNameError, "did you mean 'kernel'"),
+        (lambda: models.SpectralNorm(nnx.Dropout(0.5), rngs=nnx.Rngs(0)), LinearAlgebraError, "kernel and operator"),
+        (lambda: conv()(jnp.ones((1, 5, 4, 2))), DimensionMismatch, r"made for inputs \(4, 4, 2\)"),
+        (lambda: group_sort(2)(jnp.ones(3)), DimensionMismatch, "groups of 2 do not divide 3"),
+    ],
+)
+def test_wrong_use_is_refused(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
+
+
+@pytest.mark.parametrize("name", ["maxmin", "groupsort4"])
+def test_sorting_activations_permute(name, key):
+    x = jax.random.normal(key, (8,))
+    J = np.asarray(jax.jacobian(activations[name])(x))
+    np.testing.assert_array_equal(np.sort(J, axis=0), np.eye(8)[::-1].cumsum(0)[-1] * np.array([[0]] * 7 + [[1]]))
+    np.testing.assert_array_equal(J @ J.T, np.eye(8))
+    np.testing.assert_array_equal(np.sort(activations[name](x)), np.sort(x))
+
+
+@pytest.mark.parametrize("name", sorted(SLOPES))
+def test_slope_bounds_hold(name, x64):
+    x = jnp.linspace(-8, 8, 4001)
+    slopes = jax.vmap(jax.grad(activations[name]))(x)
+    low, high = SLOPES[name]
+    assert low - 1e-12 <= float(slopes.min()) and float(slopes.max()) <= high + 1e-12
+    assert high - float(slopes.max()) < 0.02  # and they are not loose
+
+
+def test_lipschitz_bounds_enclose_the_true_constant(key):
+    """One hidden ReLU layer with independent rows: the constant is the largest ‖W₂ D W₁‖ over all 0/1 diagonals D."""
+    mlp = models.MLP(
+        input_shape=(6,), num_classes=3, widths=(5,), activation="relu", kernel_init="gaussian", rngs=nnx.Rngs(0)
+    )
+    W1, W2 = mlp.layers[0].kernel[...].T, mlp.head.kernel[...].T
+    true = max(np.linalg.norm((W2 * np.array(D)) @ W1, 2) for D in itertools.product([0.0, 1.0], repeat=5))
+    lower, tighter, product = models.lipschitz_bound(mlp, (6,), jax.random.normal(key, (20, 6)))
+    assert float(lower) <= true + 1e-5
+    assert true <= float(tighter) + 1e-5
+    assert float(tighter) < 0.99 * float(product)
+
+
+def test_lipschitz_bounds_of_a_linear_network_are_exact_when_tight(key):
+    mlp = models.MLP(
+        input_shape=(6,), num_classes=3, widths=(5, 4), activation="identity", kernel_init="gaussian", rngs=nnx.Rngs(0)
+    )
+    true = np.linalg.norm(mlp.layers[0].kernel[...] @ mlp.layers[1].kernel[...] @ mlp.head.kernel[...], 2)
+    lower, tighter, product = models.lipschitz_bound(mlp, (6,), jax.random.normal(key, (1, 6)))
+    np.testing.assert_allclose([lower, tighter], true, rtol=1e-5)
+    assert float(product) > 1.1 * true
+
+
+@pytest.mark.parametrize("pool", ["mean", pytest.param("flatten", marks=pytest.mark.slow)])
+def test_lipschitz_bounds_of_residual_networks_and_discriminators_are_in_order(pool, key):
+    x = jax.random.normal(key, (1, 4, 4, 1))
+    resnet = models.ResNet(
+        input_shape=(4, 4, 1), num_classes=3, widths=(2, 3), pool=pool, activation="tanh", rngs=nnx.Rngs(0)
+    )
+    gan = models.GAN(input_shape=(4, 4, 1), widths=(2, 3), generator_widths=(3,), scale=2.0, rngs=nnx.Rngs(1))
+    gan.eval()
+    for model in (resnet, gan):
+        lower, tighter, product = models.lipschitz_bound(model, (4, 4, 1), x)
+        assert 0 < float(lower) <= float(tighter) <= float(product) * (1 + 1e-6)
+    assert float(product) <= 2 * 1.01  # norms ≤ 1 as far as the power iteration has converged, times scale
+
+
+def test_what_gives_no_parts_is_refused():
+    with pytest.raises(LinearAlgebraError, match="gives no parts"):
+        models.lipschitz_bound(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), (2,))
+    with pytest.raises(UnknownNameError, match="slope bound"):
+        slope("sine")

@@ -1,0 +1,91 @@
+"""Adversarial training: each player's gradient is its own, modes and good samples are counted as the protocol says."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import models
+from lax_linalg.errors import LinearAlgebraError, UnknownNameError
+from tests.train.runs import small
+from train.data import mixtures
+from train.loop import train_and_evaluate
+from train.tasks import tasks
+from train.tasks.generation import adversarial, coverage, digit_neighbours
+
+
+@pytest.mark.parametrize("loss", models.gan_losses.names())
+def test_the_gradient_of_the_sum_is_each_players_own(loss, key):
+    gan = models.GAN(input_shape=(2,), widths=(4,), generator_widths=(4,), loss=loss, rngs=nnx.Rngs(0))
+    gan.eval()
+    real, z = jax.random.normal(key, (2, 6, 2))
+    graphdef, params, rest = nnx.split(gan, nnx.Param, ...)
+
+    def player(which):
+        return jax.grad(lambda p: which(*nnx.merge(graphdef, p, rest).losses(real, z)).mean())(params)
+
+    both, critic = player(lambda c, g, _: c + g), player(lambda c, g, _: c)
+    # the generator's gradient, computed without any stop: the loss of the scores of its samples
+    judge = models.gan_losses[loss][1]
+
+    def alone(p):
+        model = nnx.merge(graphdef, p, rest)
+        return judge(model.discriminator(model.generator(z))[:, 0]).mean()
+
+    generator = jax.grad(alone)(params)
+    for expected, part in ((critic, "discriminator"), (generator, "generator")):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), both[part], expected[part])
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(critic["generator"]))
+
+
+def test_losses_are_those_of_the_papers():
+    real, fake = jnp.array([-2.0, 0.5, 2.0]), jnp.array([-2.0, 0.5, 2.0])
+    critic, judge = models.gan_losses["hinge"]
+    np.testing.assert_allclose(critic(real, fake), [3 + 0, 0.5 + 1.5, 0 + 3])
+    np.testing.assert_allclose(judge(fake), -fake)
+    critic, judge = models.gan_losses["non_saturating"]
+    sigmoid = 1 / (1 + np.exp(-np.asarray(fake)))
+    np.testing.assert_allclose(critic(real, fake), -np.log(sigmoid) - np.log(1 - sigmoid), rtol=1e-5)
+    np.testing.assert_allclose(judge(fake), -np.log(sigmoid), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mixture", "modes"), [(mixtures.ring(), 8), (mixtures.grid(), 25)])
+def test_real_data_cover_all_modes_with_the_rayleigh_share(mixture, modes):
+    """Of a two-dimensional Gaussian 1 − e^{−9/2} = 98.9 % lies within 3σ."""
+    points = jnp.asarray(mixture.load().test["point"])
+    found = coverage(points, jnp.asarray(mixture.centres), mixture.sigma)
+    assert float(found["modes"]) == modes
+    share, deviation = 1 - np.exp(-4.5), np.sqrt(np.exp(-4.5) / 2500)
+    assert float(found["high_quality"]) == pytest.approx(share, abs=4 * deviation)
+
+
+def test_real_digits_are_of_high_quality_and_noise_is_not():
+    train, _, limit = digit_neighbours()
+    noise = np.random.default_rng(0).uniform(-1, 1, (50, 64))
+    gap = np.sqrt(((noise[:, None] - train) ** 2).sum(-1)).min(1)
+    assert (gap > limit).all()
+
+
+@pytest.mark.parametrize("task", ["ring", "digit_images"])
+def test_a_run_records_modes_and_quality(task, tmp_path):
+    config = small(
+        tmp_path, task=task, model="gan", model_options="widths=(4,),generator_widths=(4,)", steps=4, augment=False
+    )
+    train_and_evaluate(config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    measured = [line for line in lines if line["kind"] == "eval"]
+    assert len(measured) == 2
+    assert all(0 <= line["modes"] <= 10 and 0 <= line["high_quality"] <= 1 for line in measured)
+
+
+def test_errors_are_clear():
+    with pytest.raises(LinearAlgebraError, match="use --model=gan"):
+        adversarial(models.MLP(input_shape=(2,), num_classes=1, rngs=nnx.Rngs(0)), {})
+    with pytest.raises(UnknownNameError, match="did you mean 'hinge'"):
+        models.create("gan", input_shape=(2,), loss="hing", rngs=nnx.Rngs(0))
+    assert tasks["grid"].input_shape == (2,)
