@@ -136,34 +136,20 @@ if TYPE_CHECKING:
     I: UniformScaling
 
 # Rooms that are opened on first use, so that `import lax_linalg` stays fast: name -> module.
-_LAZY: dict[str, str] = dict.fromkeys(
-    (
-        "KreissConstant",
-        "NearestDefective",
-        "NumericalRadius",
-        "NumericalRange",
-        "PseudospectralExtreme",
-        "Pseudospectrum",
-        "TransientGrowth",
-        "arnoldi",
-        "eigenvalue_condition_numbers",
-        "eigenvector_condition_number",
-        "henrici",
-        "jordan_curve",
-        "jordan_function",
-        "jordan_power",
-        "kreiss_constant",
-        "nearest_defective",
-        "numerical_radius",
-        "numerical_range",
-        "power_norms",
-        "pseudospectral_abscissa",
-        "pseudospectral_radius",
-        "pseudospectrum",
-        "transient_growth",
-    ),
-    "lax_linalg.nonnormal",
-)
+_ROOMS = {
+    "lax_linalg.moments": "Affine Dropout MomentCheck Moments check_pushforward dropout_covariance pushforward",
+    "lax_linalg.nonnormal": """
+        KreissConstant NearestDefective NumericalRadius NumericalRange PseudospectralExtreme Pseudospectrum
+        TransientGrowth arnoldi eigenvalue_condition_numbers eigenvector_condition_number henrici jordan_curve
+        jordan_function jordan_power kreiss_constant nearest_defective numerical_radius numerical_range power_norms
+        pseudospectral_abscissa pseudospectral_radius pseudospectrum transient_growth""",
+    "lax_linalg.random_matrix": """
+        Activation Arcsine CircularLaw Comparison CriticalPoint FreeProduct FussCatalan GinibreLyapunov Haar
+        JacobianLaw Law LyapunovTriangle MarchenkoPastur MeanField QuarterCircle ResidualJacobian Semicircle SlopeLaw
+        TracyWidom Wachter compare correlation_map critical_line critical_point fixed_length haar_orthogonal
+        length_map phase_diagram s_transform""",
+}
+_LAZY = {name: module for module, names in _ROOMS.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

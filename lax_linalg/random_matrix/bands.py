@@ -69,7 +69,8 @@ def find_bands(
     inside = APART if any(abs(position - top) < APART for position, _ in atoms) else 1e-14
     ends = max(bottom, LOWEST), top - inside
     scale = 0.05 * width
-    grid = middle + scale * np.sinh(np.linspace(*(math.asinh((end - middle) / scale) for end in ends), COARSE))
+    first_angle, last_angle = (math.asinh((end - middle) / scale) for end in ends)
+    grid = middle + scale * np.sinh(np.linspace(first_angle, last_angle, COARSE))
     first, last = _runs(_hear(equations, grid[1:-1], atoms))
     if len(first) == 0:
         return ()

@@ -144,6 +144,12 @@ class Modulus(Law):
         check_parameter("Modulus.moment", "order", order, f"above {-2 / self.factors:g}", order > -2 / self.factors)
         return 2 * self.radius**order / (2 + order * self.factors)
 
+    def quadrature(self, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+        """Gauss–Legendre in t = √F: |z| = r t^L is a polynomial there."""
+        x, w = np.polynomial.legendre.leggauss(min(count, 100))
+        t = (x + 1) / 2
+        return self.radius * t**self.factors, w * t
+
     def spectrum(self, key: jax.Array, size: int) -> jax.Array:
         return jnp.abs(CircularLaw(self.factors, self.radius ** (2 / self.factors)).spectrum(key, size))
 

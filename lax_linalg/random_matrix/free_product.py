@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
+
 from lax_linalg.errors import LinearAlgebraError
+from lax_linalg.random_matrix.haar import haar_orthogonal
 from lax_linalg.random_matrix.implicit import ImplicitLaw
 from lax_linalg.random_matrix.law import Law
 
@@ -48,6 +52,23 @@ class FreeProduct(ImplicitLaw):
 
     def free_factors(self) -> tuple[Law, ...]:
         return tuple(part for law in self.factors for part in law.free_factors())
+
+    @property
+    def ensemble(self) -> str | None:  # type: ignore[override]
+        if any(law.ensemble is None for law in self.factors):
+            return None
+        return "product of the factors' matrices, rotated by Haar orthogonal ones"
+
+    def spectrum(self, key: jax.Array, size: int) -> jax.Array:
+        """Squared singular values of one product Q_k Σ_k ⋯ Q_1 Σ_1, Σ_i from the factors' ensembles, descending."""
+        if self.ensemble is None:
+            return super().spectrum(key, size)
+        product = jnp.eye(size)
+        for law, factor_key in zip(self.factors, jax.random.split(key, len(self.factors))):
+            value_key, frame_key = jax.random.split(factor_key)
+            values = jnp.sqrt(jnp.maximum(law.spectrum(value_key, size), 0))
+            product = haar_orthogonal(frame_key, size) @ (values[:, None] * product)
+        return jnp.linalg.svd(product, compute_uv=False) ** 2
 
     def __str__(self) -> str:
         return " ⊠ ".join(f"{law}" if count == 1 else f"({law})^{count}" for law, count in self._counted)

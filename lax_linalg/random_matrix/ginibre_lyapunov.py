@@ -100,14 +100,7 @@ class GinibreLyapunov(Law):
         """
         if size is not None:
             check_parameter("GinibreLyapunov.spectrum", "size", size, f"N = {self.size}", size == self.size)
-        scale = math.sqrt(self.variance / self.size)
-
-        def step(frame, step_key):
-            q, r = jnp.linalg.qr(scale * jax.random.normal(step_key, (self.size, self.size)) @ frame)
-            return q, jnp.log(jnp.abs(jnp.diagonal(r)))
-
-        _, logs = jax.lax.scan(step, jnp.eye(self.size), jax.random.split(key, depth))
-        return jnp.sort(jnp.mean(logs, axis=0))[::-1]
+        return _measured(key, math.sqrt(self.variance / self.size), self.size, check_count("depth", depth))
 
     def limit(self) -> LyapunovTriangle:
         """The law as N → ∞."""
@@ -133,6 +126,7 @@ class LyapunovTriangle(Law):
     variance: float = 1.0
 
     quantity = "Lyapunov exponents"
+    ensemble = "product of 200 Gaussian matrices, QR-accumulated"
 
     def __post_init__(self):
         check_parameter("LyapunovTriangle", "variance", self.variance, "positive", self.variance > 0)
@@ -159,5 +153,21 @@ class LyapunovTriangle(Law):
         nodes, weights = np.polynomial.laguerre.laggauss(min(count, 120))
         return self.edge - 0.5 * nodes, weights
 
+    def spectrum(self, key: jax.Array, size: int) -> jax.Array:
+        """Exponents of one product of Gaussian matrices of order `size`, descending."""
+        return GinibreLyapunov(size, self.variance).spectrum(key)
+
     def __str__(self) -> str:
         return "triangle law of Lyapunov exponents"
+
+
+@functools.partial(jax.jit, static_argnames=("size", "depth"))
+def _measured(key: jax.Array, scale: float, size: int, depth: int) -> jax.Array:
+    """Exponents of one product of `depth` Gaussian matrices, descending."""
+
+    def step(frame, step_key):
+        q, r = jnp.linalg.qr(scale * jax.random.normal(step_key, (size, size)) @ frame)
+        return q, jnp.log(jnp.abs(jnp.diagonal(r)))
+
+    _, logs = jax.lax.scan(step, jnp.eye(size), jax.random.split(key, depth))
+    return jnp.sort(jnp.mean(logs, axis=0))[::-1]

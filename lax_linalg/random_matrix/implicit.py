@@ -6,6 +6,7 @@ import abc
 import collections
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +109,7 @@ class ImplicitLaw(Law):
             return self._single.bands
         return tuple((0.0 if band.truncated else math.exp(band.low), math.exp(band.high)) for band in self._bands)
 
-    def _solution(self, band: Band, log_x: jax.Array):
+    def _solution(self, band: Band, log_x: Any):
         """h and w at log x inside the band: table look-up, then Newton in the working precision."""
         fraction = (log_x - band.low) / (band.high - band.low)
         inside = (fraction > 0) & (fraction < 1)
@@ -185,7 +186,7 @@ class ImplicitLaw(Law):
 
 
 def band_quantile(law: ImplicitLaw, band: Band, share: jax.Array) -> jax.Array:
-    """x with continuous mass `share` of the band to its left: safeguarded Newton in the angle, where the cdf is smooth."""
+    """x with continuous mass `share` of the band to its left: safeguarded Newton in the angle, where it is smooth."""
     table = jnp.asarray(np.concatenate([[0.0], band.cdf - band.before, [band.mass]]), share.dtype)
     angles = jnp.asarray(np.concatenate([[0.0], band.angles, [np.pi]]), share.dtype)
     cell = jnp.clip(jnp.searchsorted(table, share, side="right") - 1, 0, len(band.angles))

@@ -62,6 +62,7 @@ class Measure:
         end = self.real_nodes.max() if above else self.real_nodes.min()
         mass = self.real_weights * self.real_nodes
         low, high = np.full(m.shape, -60.0), np.full(m.shape, 60.0)
+        u = inverse = np.empty(0)
         for _ in range(64):  # m and p fall as u rises
             s = 0.5 * (low + high)
             u = end * (1 + np.exp(s)) if above else end / (1 + np.exp(-s))
@@ -181,7 +182,7 @@ def solve(equations: Equations, log_x: np.ndarray) -> tuple[np.ndarray, tuple[np
     return np.where(lost, h.real, h), w
 
 
-def _negative_axis(equations: Equations, log_x: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+def _negative_axis(equations: Equations, log_x: np.ndarray) -> tuple[Any, tuple[Any, ...]]:
     """The real solution at z = −x: everything is tabulated along p, which rises with x, then interpolated."""
     s = 4.0 * np.sinh(np.linspace(-5.8, 5.8, 2001))  # ±660, dense where the measures live
     if equations.measures:

@@ -78,7 +78,8 @@ class JacobianLaw(ImplicitLaw):
             object.__setattr__(self, "length", max(network.length, 1e-10))
         check_parameter("JacobianLaw", "weight_variance", self.weight_variance, "positive", self.weight_variance > 0)
         check_parameter("JacobianLaw", "bias_variance", self.bias_variance, "non-negative", self.bias_variance >= 0)
-        check_parameter("JacobianLaw", "length", self.length, "positive", self.length > 0)
+        length = 0.0 if self.length is None else self.length
+        check_parameter("JacobianLaw", "length", length, "positive", length > 0)
 
     @classmethod
     def critical(cls, activation, weights: str, depth: int, weight_variance: float) -> JacobianLaw:

@@ -55,6 +55,11 @@ class Law(abc.ABC):
         """Smallest closed interval that holds all the mass, atoms included."""
 
     @property
+    def bulk(self) -> tuple[float, float]:
+        """Smallest closed interval that holds the continuous part: the support unless a point mass lies outside it."""
+        return self.support
+
+    @property
     def edge(self) -> float:
         """Right end of the support: the largest value as the matrix grows."""
         return self.support[1]
@@ -131,7 +136,7 @@ class Law(abc.ABC):
         if low < 0 or (order < 0 and (low == 0 or any(position <= 0 for position, _ in self.atoms))):
             raise LinearAlgebraError(f"{self}: the moment of order {order} is not defined or not finite")
         # x^order is not smooth at a hard edge, where Chebyshev nodes converge like 1/count² only
-        low, high = self.support
+        low, high = self.bulk
         nodes, weights = double_exponential_rule(low, high)
         with double_precision():
             density = np.asarray(self._density(jnp.asarray(nodes)))
@@ -165,7 +170,7 @@ class Law(abc.ABC):
 
         Chebyshev nodes: spectrally accurate for densities with square-root edges, f smooth.
         """
-        low, high = self.support
+        low, high = self.bulk
         angle = np.pi * (np.arange(count) + 0.5) / count
         nodes = low + (high - low) * np.sin(angle / 2) ** 2
         with double_precision():

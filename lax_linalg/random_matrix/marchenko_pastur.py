@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.random_matrix.law import Law
-from lax_linalg.random_matrix.numerics import check_parameter, safe_sqrt
+from lax_linalg.random_matrix.numerics import arc_area, check_parameter, safe_sqrt
 from lax_linalg.random_matrix.s_transform import RationalS
 from lax_linalg.random_matrix.transforms import SingularValues
 
@@ -73,17 +73,8 @@ class MarchenkoPastur(Law):
 
     def _distribution(self, x: jax.Array) -> jax.Array:
         low, high = self.bulk
-        y = jnp.clip(x, low, high)
-        middle, width, geometric = 0.5 * (low + high), high - low, math.sqrt(low * high)
-        arc = jnp.arcsin(jnp.clip((2 * y - low - high) / width, -1, 1))
-        if geometric > 0:
-            second = jnp.arcsin(jnp.clip(((low + high) * y - 2 * low * high) / (y * width), -1, 1))
-        else:
-            second = jnp.zeros_like(y)
-        area = safe_sqrt((high - y) * (y - low)) + middle * arc - geometric * second
-        area = area + 0.5 * jnp.pi * (middle - geometric)
         below = sum(mass for _, mass in self.atoms)
-        return below + area / (2 * jnp.pi * self.ratio * self.variance)
+        return below + arc_area(jnp.clip(x, low, high), low, high) / (2 * jnp.pi * self.ratio * self.variance)
 
     def _integer_moment(self, order: int) -> float:
         """Narayana: vᵏ Σ_r cʳ/(r+1) binom(k, r) binom(k−1, r)."""

@@ -186,7 +186,13 @@ def _pair_average(f: Callable, g: Callable, correlation, length, cuts: tuple[flo
 
 
 class CriticalPoint(NamedTuple):
-    """A point of the critical line χ₁ = 1: σ_w², σ_b² and the fixed length q there."""
+    """A point of the critical line χ₁ = 1: σ_w², σ_b² and the fixed length q there.
+
+    Example:
+        >>> point = critical_point("relu", 2.0)
+        >>> point.weight_variance, point.bias_variance
+        (2.0, 0.0)
+    """
 
     weight_variance: float
     bias_variance: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -71,13 +72,18 @@ class ResidualJacobian(ImplicitLaw):
 
     def spectrum(self, key: jax.Array, size: int, depth: int = 100) -> jax.Array:
         """Squared singular values of one product of `depth` factors I + √(c/depth) G, descending."""
-        scale = math.sqrt(self.strength / (depth * size))
-
-        def step(product, step_key):
-            return product + scale * jax.random.normal(step_key, (size, size)) @ product, None
-
-        product, _ = jax.lax.scan(step, jnp.eye(size), jax.random.split(key, depth))
+        product = _product(key, math.sqrt(self.strength / (depth * size)), size, depth)
         return jnp.linalg.svd(product, compute_uv=False) ** 2
 
     def __str__(self) -> str:
         return f"residual Jacobian(c = {self.strength:g})"
+
+
+@functools.partial(jax.jit, static_argnames=("size", "depth"))
+def _product(key: jax.Array, scale: float, size: int, depth: int) -> jax.Array:
+    """Π (I + scale · G_l), G_l standard Gaussian."""
+
+    def step(product, step_key):
+        return product + scale * jax.random.normal(step_key, (size, size)) @ product, None
+
+    return jax.lax.scan(step, jnp.eye(size), jax.random.split(key, depth))[0]

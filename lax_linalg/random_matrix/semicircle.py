@@ -1,4 +1,4 @@
-"""The semicircle (eigenvalues of a symmetric Gaussian matrix) and the quarter circle (singular values of a square one)."""
+"""The semicircle (eigenvalues, symmetric Gaussian matrix) and the quarter circle (singular values, square one)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lax_linalg.random_matrix.law import Law
 from lax_linalg.random_matrix.numerics import check_parameter, safe_sqrt
@@ -120,6 +121,12 @@ class QuarterCircle(Law):
         check_parameter("QuarterCircle.moment", "order", order, "above −1", order > -1)
         gamma = math.gamma((order + 1) / 2) / (math.sqrt(math.pi) * math.gamma(order / 2 + 2))
         return (4 * self.variance) ** (order / 2) * gamma
+
+    def quadrature(self, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+        """Gauss–Legendre in the angle s = 2√v sin θ, where the law is (4/π) cos²θ dθ."""
+        x, w = np.polynomial.legendre.leggauss(min(count, 100))
+        angle = np.pi / 4 * (x + 1)
+        return 2 * math.sqrt(self.variance) * np.sin(angle), w * np.cos(angle) ** 2
 
     def spectrum(self, key: jax.Array, size: int) -> jax.Array:
         """Singular values of one square Gaussian matrix of order `size`, descending."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import jax
@@ -69,7 +70,7 @@ class SlopeLaw(Law):
         cuts = [c / math.sqrt(self.length) for c in self.activation.cuts]
         ends = [-RANGE, *[c for c in cuts if -RANGE < c < RANGE], RANGE]
         branches, flats = [], []
-        for a, b in zip(ends[:-1], ends[1:]):
+        for a, b in itertools.pairwise(ends):
             z = np.linspace(a, b, 2003)[1:-1]  # open interval: the slope may jump at its ends
             values = self._in_double(z)
             if np.ptp(values) <= FLAT * max(1.0, float(np.max(values))):
@@ -82,7 +83,7 @@ class SlopeLaw(Law):
             y0, y1, y2 = values[turns - 1], values[turns], values[turns + 1]
             vertex = z[turns] + 0.5 * (z[1] - z[0]) * (y0 - y2) / (y0 - 2 * y1 + y2)
             points = [a, *vertex.tolist(), b]
-            branches += list(zip(points[:-1], points[1:]))
+            branches += list(itertools.pairwise(points))
         return tuple(branches), tuple(flats)
 
     @functools.cached_property
@@ -151,7 +152,7 @@ class SlopeLaw(Law):
             fine = np.array(sorted({0.0, *graded, *even.tolist()}))
             left, right = (even if a == -RANGE else fine), (even if b == RANGE else fine)
             edges = [*(a + left), *(b - right[-2::-1])]
-            panels += [(low, high, a, b) for low, high in zip(edges[:-1], edges[1:])]
+            panels += [(low, high, a, b) for low, high in itertools.pairwise(edges)]
         return panels
 
     def quadrature(self, count: int = NODES) -> tuple[np.ndarray, np.ndarray]:
@@ -171,8 +172,8 @@ class SlopeLaw(Law):
     def contour(self) -> tuple[np.ndarray, np.ndarray]:
         """Complex nodes and weights for 1/(u − d), Im u > 0, exact also where u comes close to the real axis.
 
-        Each branch is bent to the side of the real z-axis where φ'² has a negative imaginary part, away from the pole at
-        φ'(√q z)² = u. Only real evaluations of φ' are needed: every panel is continued by its Chebyshev interpolant.
+        Each branch is bent to the side of the real z-axis where φ'² has a negative imaginary part, away from the pole
+        at φ'(√q z)² = u. Only real evaluations of φ' are needed: every panel is continued by its Chebyshev interpolant.
         """
         x, w = np.polynomial.legendre.leggauss(NODES)
         chebyshev = np.cos(np.pi * (np.arange(INTERPOLATION) + 0.5) / INTERPOLATION)

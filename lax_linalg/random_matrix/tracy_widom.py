@@ -51,6 +51,7 @@ class TracyWidom(Law):
     scale: float = 1.0
 
     quantity = "largest eigenvalue"
+    ensemble = "independent draws, one a matrix"
 
     def __post_init__(self):
         if self.beta not in (1, 2):
@@ -135,6 +136,10 @@ class TracyWidom(Law):
         density = np.polynomial.chebyshev.chebval(nodes, _series(self.beta)[1])
         s = 0.5 * (LEFT + RIGHT) + 0.5 * (RIGHT - LEFT) * nodes
         return self.location + self.scale * s, weights * density * 0.5 * (RIGHT - LEFT)
+
+    def spectrum(self, key: jax.Array, size: int) -> jax.Array:
+        """Largest eigenvalues of `size` independent matrices, in the limit law, descending."""
+        return jnp.sort(self.sample(key, size))[::-1]
 
     def __str__(self) -> str:
         return f"Tracy–Widom(β = {self.beta})"
