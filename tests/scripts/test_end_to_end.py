@@ -143,7 +143,7 @@ def test_help_is_short_and_grouped(flag):
     ("script", "flags"),
     [
         ("analyze", ["workdir", "steps", "layers", "inputs", "processes"]),
-        ("report", ["workdir", "out"]),
+        ("report", ["workdir", "out", "picture"]),
         ("bench", ["only", "out", "here"]),
     ],
 )

@@ -2,5 +2,6 @@
 
 from train.report.load import Run, load_run, load_runs
 from train.report.page import render, write_report
+from train.report.picture import write_picture
 
-__all__ = ["Run", "load_run", "load_runs", "render", "write_report"]
+__all__ = ["Run", "load_run", "load_runs", "render", "write_picture", "write_report"]
