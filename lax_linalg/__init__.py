@@ -155,6 +155,8 @@ _LAZY = {name: module for module, names in _ROOMS.items() for name in names.spli
 def __getattr__(name: str) -> Any:
     if name == "I":  # a JAX array made at import would start the backend
         value: Any = UniformScaling(1.0)  # type: ignore[arg-type]
+    elif name == "plot":
+        value = importlib.import_module("lax_linalg.plot")
     elif name in _LAZY:
         value = getattr(importlib.import_module(_LAZY[name]), name)
     else:
@@ -167,4 +169,4 @@ def __dir__() -> list[str]:
     public = {
         n for n, v in globals().items() if not n.startswith("_") and getattr(v, "__module__", "").startswith(__name__)
     }
-    return sorted(public | {"I"} | set(_LAZY))
+    return sorted(public | {"I", "plot"} | set(_LAZY))
