@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import re
 import sys
 import warnings
@@ -25,16 +26,25 @@ KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"} 
 GROUPS: dict[str, list[str]] = {}  # heading of the help text -> flag names, in the order of definition
 
 
-def define(config_class: type) -> None:
+def define(config_class: type, values: flags.FlagValues = FLAGS) -> None:
     """Define one flag for every field of a dataclass whose fields carry `help` and `group` metadata."""
     for field in dataclasses.fields(config_class):
-        DEFINERS[str(field.type)](field.name, field.default, field.metadata["help"])
-        GROUPS.setdefault(field.metadata["group"], []).append(field.name)
+        DEFINERS[str(field.type)](field.name, field.default, field.metadata["help"], flag_values=values)
+        if values is FLAGS:
+            GROUPS.setdefault(field.metadata["group"], []).append(field.name)
 
 
-def parsed(config_class: type) -> Any:
+def parsed(config_class: type, values: flags.FlagValues = FLAGS) -> Any:
     """The dataclass with the values given on the command line."""
-    return config_class(**{field.name: FLAGS[field.name].value for field in dataclasses.fields(config_class)})
+    return config_class(**{field.name: values[field.name].value for field in dataclasses.fields(config_class)})
+
+
+def preset(config_class: type, path: str | pathlib.Path) -> Any:
+    """The dataclass with the values of a flagfile, whatever the command line says."""
+    values = flags.FlagValues()
+    define(config_class, values)
+    values(["", f"--flagfile={path}"])
+    return parsed(config_class, values)
 
 
 def help_text(summary: str) -> str:

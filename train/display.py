@@ -92,8 +92,9 @@ class LiveDisplay(PlainDisplay):
 
     def __enter__(self):
         # Drawn on our own schedule: rich's refresh thread would take time from the computation many times a second.
-        self._live = Live(console=Console(), auto_refresh=False)
+        self._live = Live(self.picture(), console=Console(), auto_refresh=False)
         self._live.__enter__()
+        self._live.refresh()
         return self
 
     def __exit__(self, *exception):
@@ -113,10 +114,10 @@ class LiveDisplay(PlainDisplay):
         bar = "━" * round(30 * done)
         head = Text(f"step {step}/{self.steps}  {self.pace:.1f} steps/s  ETA {clock(self.remaining(step))}  ")
         head.append(bar, style="green").append("━" * (30 - len(bar)), style="dim")
-        names = {kind: name for kind, name in self.names.items() if kind in self.latest}
-        shown = {name: measures(self.latest[kind]) for kind, name in names.items()}
-        body = Text("   ".join(f"{name} {text}" for name, text in shown.items()) or "compiling …")
-        return Group(head, body, *([self.table()] if "spectrum" in self.latest else []))
+        shown = {name: self.latest[kind] for kind, name in self.names.items() if kind in self.latest}
+        width = max(map(len, self.names.values()))
+        body = "\n".join(f"{name:<{width}}  {measures(line)}" for name, line in shown.items()) or "compiling …"
+        return Group(head, Text(body), *([self.table()] if "spectrum" in self.latest else []))
 
     def table(self) -> Table:
         """A row for each probed layer: σ_max, σ_median, σ_min, cond and its spectrum drawn small."""
