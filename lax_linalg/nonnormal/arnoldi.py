@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
-from lax_linalg.nonnormal.inputs import dense_array
+from lax_linalg.nonnormal.inputs import SchurForm, SquareMatrix, dense_array, is_batch, schur_form
+from lax_linalg.nonnormal.resolvent import Resolvent
 from lax_linalg.operators.base import LinearOperator
 
 
 def arnoldi(A: Any, steps: int, seed: int = 0) -> np.ndarray:
     """H̃ [m + 1, m] with A V_m = V_{m+1} H̃ for orthonormal V, from m products A @ x with a random start.
 
-    σ_min(zĨ − H̃) ≥ σ_min(zI − A) for every z, so its pseudospectra lie inside those of A and grow with m.
+    σ_min(zĨ − H̃) ≥ σ_min(zI − A) for every z, so its pseudospectra lie inside those of A and grow with m; so does the
+    numerical range of its square part.
 
     Args:
         A: square operator or array [n, n]; only A @ x is used.
@@ -73,6 +75,33 @@ def arnoldi(A: Any, steps: int, seed: int = 0) -> np.ndarray:
             return h[: k + 1, : k + 1]
         basis[:, k + 1] = w / h[k + 1, k]
     return h
+
+
+class Projection(NamedTuple):
+    """H̃ split into its square part H, with Schur form, and its last row, None if the Krylov space is invariant."""
+
+    square: SquareMatrix
+    schur: SchurForm
+    row: np.ndarray | None
+
+    @property
+    def resolvent(self) -> Resolvent:
+        """1/σ_min(zĨ − H̃) ≤ ‖(zI − A)⁻¹‖ along curves."""
+        return Resolvent(self.schur, self.square.real, self.row)
+
+
+def project(A: Any, steps: int, name: str) -> Projection:
+    """The projection that the instruments' option `krylov` asks for.
+
+    Raises:
+        LinearAlgebraError: for a batch, or as `arnoldi`.
+    """
+    if is_batch(A):
+        raise LinearAlgebraError(f"{name}: a Krylov projection is of one matrix; call it for each of the batch")
+    h = arnoldi(A, steps)
+    m = h.shape[1]
+    square = SquareMatrix(h[:m], float(np.finfo(float).eps))
+    return Projection(square, schur_form(h[:m]), h[m] if len(h) > m else None)
 
 
 def _product(A: Any, dtype: Any) -> Callable[[np.ndarray], np.ndarray]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lax_linalg.errors import LinearAlgebraError
+from lax_linalg.nonnormal.arnoldi import Projection, project
 from lax_linalg.nonnormal.inputs import SchurForm, SquareMatrix, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.marginal import NearBound, marginal_bound
 from lax_linalg.nonnormal.numerical_range import radius_of
@@ -38,7 +39,7 @@ class KreissConstant(NamedTuple):
     z: complex
 
 
-def kreiss_constant(A: Any, continuous: bool = False, rtol: float = 1e-3) -> KreissConstant:
+def kreiss_constant(A: Any, continuous: bool = False, rtol: float = 1e-3, krylov: int | None = None) -> KreissConstant:
     """Kreiss constant: how far powers (or the exponential) of A can grow before they decay.
 
     𝒦(A) = sup_{|z|>1} (|z| − 1) ‖(zI − A)⁻¹‖, and sup_{Re z>0} Re z ‖(zI − A)⁻¹‖ for continuous time. By the Kreiss
@@ -49,6 +50,8 @@ def kreiss_constant(A: Any, continuous: bool = False, rtol: float = 1e-3) -> Kre
         A: square operator or array [n, n], or a batch [..., n, n].
         continuous: the constant of e^{tA} instead of Aᵏ.
         rtol: relative width of the bracket that is aimed at.
+        krylov: search the rectangular Hessenberg matrix of that many Arnoldi steps, which needs only A @ x. That is an
+            approximation from inside: `lower` is a lower bound, and `upper` is inf.
 
     Returns:
         `KreissConstant(lower, upper, z)` in double precision. Both ends hold for a matrix within rounding of A: the
@@ -61,7 +64,8 @@ def kreiss_constant(A: Any, continuous: bool = False, rtol: float = 1e-3) -> Kre
         DimensionMismatch: unless A is square and not empty.
         NonFiniteError: for NaN or infinity.
 
-    Cost: some 10 to 30 circles, each O(n³) for its proof and O(n) values of σ_min for its search.
+    Cost: some 10 to 30 circles, each O(n³) for its proof and O(n) values of σ_min for its search; with `krylov`, that
+        many products and then circles of that order.
 
     Example:
         >>> import lax_linalg as la
@@ -73,6 +77,8 @@ def kreiss_constant(A: Any, continuous: bool = False, rtol: float = 1e-3) -> Kre
     """
     if not rtol > 0:
         raise LinearAlgebraError(f"kreiss_constant needs rtol > 0, got {rtol}")
+    if krylov is not None:
+        return _from_inside(project(A, krylov, "kreiss_constant"), continuous, rtol)
     return over_batch(lambda a: _kreiss(square_matrix(a, "kreiss_constant"), continuous, rtol), A)
 
 
@@ -106,6 +112,39 @@ def _kreiss(A: SquareMatrix, continuous: bool, rtol: float) -> KreissConstant:
     if margin <= tolerance(A, schur):
         return search.run(marginal_bound(A, schur, continuous))
     return search.run(None)
+
+
+def _from_inside(projection: Projection, continuous: bool, rtol: float) -> KreissConstant:
+    """The largest d/σ_min(zĨ − H̃) that a search over circles (lines) finds."""
+    if projection.row is None:  # the eigenvalues of H are some of A's
+        require_stable(projection.square, projection.schur, continuous, "the supremum over z")
+    resolvent, best = projection.resolvent, (1.0, complex(math.inf))
+
+    def value(log_d: float) -> float:
+        nonlocal best
+        d = math.exp(log_d)
+        peak = resolvent.largest(resolvent.line(d) if continuous else Circle(1 + d))
+        best = max(best, (d * peak.value, peak.z), key=lambda found: found[0])
+        return d * peak.value
+
+    scale = math.log(max(projection.schur.norm, 1e-300 if continuous else 1.0))
+    grid = scale + np.linspace(math.log(1e-4), math.log(10), 17)
+    values = [value(x) for x in grid]
+    middle = int(np.argmax(values))
+    low, high = grid[max(middle - 1, 0)], grid[min(middle + 1, len(grid) - 1)]
+    ratio = (math.sqrt(5) - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = value(left), value(right)
+    while high - low > math.sqrt(rtol):  # d·M(d) is flat at its maximum: the error is of second order
+        if at_left > at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = value(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = value(right)
+    return KreissConstant(float(best[0]), math.inf, best[1])
 
 
 def _reach(A: SquareMatrix, schur: SchurForm, continuous: bool) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
+from lax_linalg.nonnormal.arnoldi import project
 from lax_linalg.nonnormal.inputs import SquareMatrix, over_batch, square_matrix
 from lax_linalg.nonnormal.trigonometric import proves_positive
 from lax_linalg.operators.base import LinearOperator
@@ -105,7 +106,7 @@ class NumericalRadius(NamedTuple):
     z: complex
 
 
-def numerical_radius(A: Any, rtol: float = 1e-6) -> NumericalRadius:
+def numerical_radius(A: Any, rtol: float = 1e-6, krylov: int | None = None) -> NumericalRadius:
     """Numerical radius w(A) = max |xᴴAx| over unit x, with a proved bracket; ½‖A‖ ≤ w(A) ≤ ‖A‖.
 
     The directions where the outer polygon reaches beyond the best point found are refined until the two agree. Where
@@ -114,6 +115,8 @@ def numerical_radius(A: Any, rtol: float = 1e-6) -> NumericalRadius:
     Args:
         A: square operator or array [n, n], or a batch [..., n, n].
         rtol: relative width of the bracket that is aimed at.
+        krylov: of the compression of A to that many Arnoldi steps, which needs only A @ x. That is an approximation
+            from inside: `lower` is a lower bound, and `upper` is inf.
 
     Returns:
         `NumericalRadius(lower, upper, z)`, in double precision; ‖Aᵏ‖ ≤ 2 w(A)ᵏ (Berger).
@@ -133,6 +136,8 @@ def numerical_radius(A: Any, rtol: float = 1e-6) -> NumericalRadius:
 
     Source: the bracket after C. R. Johnson (1978), the certificate after T. Ando, Acta Sci. Math. 34 (1973).
     """
+    if krylov is not None:
+        return radius_of(project(A, krylov, "numerical_radius").square, rtol)._replace(upper=np.inf)
     return over_batch(lambda a: radius_of(square_matrix(a, "numerical_radius"), rtol), A)
 
 

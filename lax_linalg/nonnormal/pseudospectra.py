@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from lax_linalg.errors import LinearAlgebraError
-from lax_linalg.nonnormal.arnoldi import arnoldi
+from lax_linalg.nonnormal.arnoldi import project
 from lax_linalg.nonnormal.inputs import is_batch, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.shifted_inverse import ShiftedTriangle
 
@@ -123,22 +123,21 @@ def pseudospectrum(
     if box is not None and not (len(box) == 4 and np.isfinite(box).all() and box[0] < box[1] and box[2] < box[3]):
         raise LinearAlgebraError(f"box is (x_min, x_max, y_min, y_max) with x_min < x_max and y_min < y_max, got {box}")
     if krylov is not None:
-        hessenberg = arnoldi(A, krylov)
-        square, last = hessenberg[: hessenberg.shape[1]], hessenberg[hessenberg.shape[1] :]
-        return _on_grid(square, last, nx, ny, box, levels, tol, inner=True)
+        projection = project(A, krylov, "pseudospectrum")
+        return _on_grid(projection.square.array, projection.row, nx, ny, box, levels, tol, inner=True)
     if box is None and is_batch(A):
         raise LinearAlgebraError("pseudospectrum of a batch needs a box, so that all matrices share one grid")
 
     def one(a: Any) -> Pseudospectrum:
         array = square_matrix(a, "pseudospectrum").array
-        return _on_grid(array, np.zeros((0, len(array))), nx, ny, box, levels, tol, inner=False)
+        return _on_grid(array, None, nx, ny, box, levels, tol, inner=False)
 
     return over_batch(one, A)
 
 
 def _on_grid(
     array: np.ndarray,
-    last_row: np.ndarray,
+    last_row: np.ndarray | None,
     nx: int,
     ny: int,
     box: tuple[float, float, float, float] | None,
@@ -149,7 +148,7 @@ def _on_grid(
     x_min, x_max, y_min, y_max = _default_box(array) if box is None else box
     x, y = np.linspace(x_min, x_max, nx), np.linspace(y_min, y_max, ny)
     schur = schur_form(array)
-    row = (last_row @ schur.unitary)[0] if len(last_row) else None
+    row = None if last_row is None else last_row @ schur.unitary
     pencil = ShiftedTriangle(schur.triangle, row)
     evaluate = _Evaluator(pencil, x, y, not np.iscomplexobj(array), tol)
     if levels is None:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lax_linalg.errors import ConvergenceError, LinearAlgebraError
-from lax_linalg.nonnormal.inputs import SquareMatrix, over_batch, schur_form, square_matrix
+from lax_linalg.nonnormal.arnoldi import Projection, project
+from lax_linalg.nonnormal.inputs import SchurForm, SquareMatrix, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.numerical_range import radius_of
 from lax_linalg.nonnormal.resolvent import Circle, Curve, Peak, Resolvent
 
@@ -32,13 +33,15 @@ class PseudospectralExtreme(NamedTuple):
     z: complex
 
 
-def pseudospectral_radius(A: Any, eps: float, rtol: float = 1e-6) -> PseudospectralExtreme:
+def pseudospectral_radius(A: Any, eps: float, rtol: float = 1e-6, krylov: int | None = None) -> PseudospectralExtreme:
     """ε-pseudospectral radius, ρ_ε(A) = max {|z| : σ_min(zI − A) ≤ ε}: the largest |λ| of A + E over ‖E‖ ≤ ε.
 
     Args:
         A: square operator or array [n, n], or a batch [..., n, n].
         eps: ε > 0, above the rounding level 4nε_machine‖A‖.
         rtol: width of the bracket that is aimed at, relative to the larger of the value and ε.
+        krylov: search the rectangular Hessenberg matrix of that many Arnoldi steps, which needs only A @ x. That is an
+            approximation from inside: `lower` is a lower bound, and `upper` is inf.
 
     Returns:
         `PseudospectralExtreme(lower, upper, z)` in double precision.
@@ -60,16 +63,20 @@ def pseudospectral_radius(A: Any, eps: float, rtol: float = 1e-6) -> Pseudospect
     Source: Trefethen & Embree, Spectra and Pseudospectra (2005), § 14; criss-cross methods for the same number:
         E. Mengi and M. L. Overton, IMA J. Numer. Anal. 25 (2005).
     """
+    if krylov is not None:
+        return _from_inside(project(A, krylov, "pseudospectral_radius"), eps, rtol, False)
     return over_batch(lambda a: _extreme(square_matrix(a, "pseudospectral_radius"), eps, rtol, False), A)
 
 
-def pseudospectral_abscissa(A: Any, eps: float, rtol: float = 1e-6) -> PseudospectralExtreme:
+def pseudospectral_abscissa(A: Any, eps: float, rtol: float = 1e-6, krylov: int | None = None) -> PseudospectralExtreme:
     """ε-pseudospectral abscissa, α_ε(A) = max {Re z : σ_min(zI − A) ≤ ε}: the largest Re λ of A + E over ‖E‖ ≤ ε.
 
     Args:
         A: square operator or array [n, n], or a batch [..., n, n].
         eps: ε > 0, above the rounding level 4nε_machine‖A‖.
         rtol: width of the bracket that is aimed at, relative to the larger of |value| and ε.
+        krylov: search the rectangular Hessenberg matrix of that many Arnoldi steps, which needs only A @ x. That is an
+            approximation from inside: `lower` is a lower bound, and `upper` is inf.
 
     Returns:
         `PseudospectralExtreme(lower, upper, z)` in double precision.
@@ -89,17 +96,14 @@ def pseudospectral_abscissa(A: Any, eps: float, rtol: float = 1e-6) -> Pseudospe
 
     Source: J. V. Burke, A. S. Lewis, M. L. Overton, IMA J. Numer. Anal. 23 (2003); Trefethen & Embree (2005), § 14.
     """
+    if krylov is not None:
+        return _from_inside(project(A, krylov, "pseudospectral_abscissa"), eps, rtol, True)
     return over_batch(lambda a: _extreme(square_matrix(a, "pseudospectral_abscissa"), eps, rtol, True), A)
 
 
 def _extreme(A: SquareMatrix, eps: float, rtol: float, line: bool) -> PseudospectralExtreme:
     schur = schur_form(A.array)
-    if not (np.isfinite(eps) and eps > schur.rounding):
-        raise LinearAlgebraError(
-            f"ε must be a number above the rounding level {schur.rounding:.2g} of this matrix, got {eps}"
-        )
-    if not rtol > 0:
-        raise LinearAlgebraError(f"rtol must be positive, got {rtol}")
+    _check(schur, eps, rtol)
     resolvent = Resolvent(schur, A.real)
     size = np.real(schur.eigenvalues) if line else np.abs(schur.eigenvalues)
     outermost = schur.eigenvalues[size.argmax()]
@@ -142,6 +146,53 @@ def _extreme(A: SquareMatrix, eps: float, rtol: float, line: bool) -> Pseudospec
     if not lower <= upper:
         raise ConvergenceError(f"rounding leaves no bracket at ε = {eps}: {lower} > {upper}")
     return PseudospectralExtreme(float(lower), float(upper), complex(z))
+
+
+def _check(schur: SchurForm, eps: float, rtol: float) -> None:
+    if not (np.isfinite(eps) and eps > schur.rounding):
+        raise LinearAlgebraError(
+            f"ε must be a number above the rounding level {schur.rounding:.2g} of this matrix, got {eps}"
+        )
+    if not rtol > 0:
+        raise LinearAlgebraError(f"rtol must be positive, got {rtol}")
+
+
+def _from_inside(projection: Projection, eps: float, rtol: float, line: bool) -> PseudospectralExtreme:
+    """The outermost circle (line) found on which σ_min(zĨ − H̃) ≤ ε somewhere."""
+    schur, resolvent = projection.schur, projection.resolvent
+    _check(schur, eps, rtol)
+
+    def outside(position: float) -> Peak | None:
+        if not line and position <= 0:
+            return None
+        peak = resolvent.largest(resolvent.line(position) if line else Circle(position))
+        return peak if peak.value >= 1 / eps else None
+
+    # beyond norm + ε there is none; the first one inwards, then bisection between the two
+    high = schur.norm + eps
+    last = -high if line else 0.0
+    ladder = np.concatenate(
+        [np.linspace(high, last, 25)[1:], np.real(schur.eigenvalues) if line else np.abs(schur.eigenvalues)]
+    )
+    found = None
+    for position in np.sort(ladder)[::-1]:
+        found = outside(float(position))
+        if found is not None:
+            low = float(position)
+            break
+        high = float(position)
+    if found is None:
+        raise LinearAlgebraError(
+            f"{len(schur.triangle)} Arnoldi steps show no point of the pseudospectrum at ε = {eps}; take more steps"
+        )
+    while high - low > rtol * max(abs(low), eps):
+        middle = (low + high) / 2
+        peak = outside(middle)
+        if peak is None:
+            high = middle
+        else:
+            low, found = middle, peak
+    return PseudospectralExtreme(low, np.inf, found.z)
 
 
 def _between(low: float, high: float, at_low: float, at_high: float, least: float) -> float:

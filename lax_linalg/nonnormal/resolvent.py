@@ -41,6 +41,10 @@ class Circle:
         inside = 1 - eigenvalues / self.radius * np.exp(-1j * t[:, None])
         return len(eigenvalues) * t / 2 + np.angle(inside).sum(1)
 
+    def towards(self, eigenvalues: np.ndarray) -> np.ndarray:
+        """The parameter of the point nearest to each eigenvalue."""
+        return np.angle(eigenvalues)
+
     def nodes(self, eigenvalues: np.ndarray) -> np.ndarray:
         """Parameters that resolve the phase: each eigenvalue's own phase in equal steps."""
         a = eigenvalues / self.radius
@@ -68,6 +72,10 @@ class Line:
     def phase(self, t: np.ndarray, eigenvalues: np.ndarray) -> np.ndarray:
         y = np.imag(self.points(t))[:, None]
         return np.arctan((y - np.imag(eigenvalues)) / (self.abscissa - np.real(eigenvalues))).sum(1)
+
+    def towards(self, eigenvalues: np.ndarray) -> np.ndarray:
+        """The parameter of the point nearest to each eigenvalue."""
+        return 2 * np.arctan(np.imag(eigenvalues) / self.scale)
 
     def nodes(self, eigenvalues: np.ndarray) -> np.ndarray:
         """Parameters that resolve the phase: each eigenvalue's own phase in equal steps."""
@@ -100,11 +108,13 @@ class Resolvent:
     Args:
         schur: the Schur form of A.
         real: A is real, so half of each curve is enough.
+        row: one more row below A, [n], of a rectangular Hessenberg matrix H̃. Then the norms are 1/σ_min(zĨ − H̃), the
+            eigenvalues of A may lie anywhere, and only a search is possible, no proof.
     """
 
-    def __init__(self, schur: SchurForm, real: bool):
-        self.schur, self.real = schur, real
-        self.pencil = ShiftedTriangle(schur.triangle)
+    def __init__(self, schur: SchurForm, real: bool, row: np.ndarray | None = None):
+        self.schur, self.real, self.projected = schur, real, row is not None
+        self.pencil = ShiftedTriangle(schur.triangle, None if row is None else row @ schur.unitary)
 
     def line(self, abscissa: float) -> Line:
         return Line(abscissa, max(self.schur.norm, abs(abscissa), 1e-300))
@@ -128,6 +138,8 @@ class Resolvent:
         """Parameters t, about `per_order`·n of them, equally spaced in the phase, both ends included."""
         first, last = (0.0 if self.real else -np.pi), np.pi
         eigenvalues = self.schur.eigenvalues
+        if self.projected:  # no phase to go by: equal steps, and where eigenvalues are near
+            return np.unique(np.clip(np.append(np.linspace(first, last, 129), curve.towards(eigenvalues)), first, last))
         nodes = np.concatenate([curve.nodes(eigenvalues).ravel(), np.linspace(first, last, 65)])
         nodes = np.unique(np.clip(nodes, first, last))
         phase = curve.phase(nodes, eigenvalues)

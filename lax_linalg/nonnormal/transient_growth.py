@@ -12,6 +12,7 @@ import numpy as np
 from lax_linalg import platform
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
+from lax_linalg.nonnormal.arnoldi import project
 from lax_linalg.nonnormal.inputs import SquareMatrix, double_precision, is_batch, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.kreiss import require_stable, tolerance
 from lax_linalg.operators.base import LinearOperator
@@ -90,7 +91,11 @@ def _follow(a: jax.Array, start: tuple[jax.Array, jax.Array], steps: int) -> tup
 
 
 def transient_growth(
-    A: Any, steps: int | None = None, continuous: bool = False, step: float | None = None
+    A: Any,
+    steps: int | None = None,
+    continuous: bool = False,
+    step: float | None = None,
+    krylov: int | None = None,
 ) -> TransientGrowth:
     """Transient growth sup_k ‖Aᵏ‖₂, or sup_t ‖e^{tA}‖₂, with the curve.
 
@@ -104,6 +109,9 @@ def transient_growth(
         continuous: the exponential instead of powers.
         step: for `continuous`, the time between samples; 1/20 of the time scale of growth 1/ω(A) by default, which
             puts `upper` within 5 % of `maximum`.
+        krylov: powers of the Hessenberg matrix of that many Arnoldi steps, which needs only A @ x: ‖Aᵏ‖ on the vectors
+            whose images stay in the Krylov space. That is an approximation from inside: the curve, of `krylov` powers
+            (or `steps`, if fewer), is a lower bound, and `upper` is inf.
 
     Returns:
         `TransientGrowth(times, norms, argmax, maximum, upper)` in double precision.
@@ -128,9 +136,24 @@ def transient_growth(
         raise LinearAlgebraError(f"transient_growth needs steps ≥ 1, got {steps}")
     if step is not None and not (continuous and step > 0):
         raise LinearAlgebraError("step is the time between samples: it must be positive and needs continuous=True")
+    if krylov is not None:
+        if continuous:
+            raise LinearAlgebraError("krylov follows powers; an exponential leaves every Krylov space")
+        return _from_inside(project(A, krylov, "transient_growth").square.array, steps)
     if steps is None and is_batch(A):
         raise LinearAlgebraError("transient_growth of a batch needs steps, so that all curves have one length")
     return over_batch(lambda a: _growth(square_matrix(a, "transient_growth"), steps, continuous, step), A)
+
+
+def _from_inside(h: np.ndarray, steps: int | None) -> TransientGrowth:
+    """Lower bounds of ‖Aᵏ‖: the first m − k columns of Hᵏ are exactly Aᵏ on the first vectors of the Krylov basis."""
+    m = len(h)
+    power, norms = np.eye(m), [1.0]
+    for k in range(1, min(m - 1, steps or m) + 1):
+        power = h @ power
+        norms.append(float(np.linalg.norm(power[:, : m - k], 2)))
+    top = int(np.argmax(norms))
+    return TransientGrowth(np.arange(float(len(norms))), np.array(norms), float(top), norms[top], math.inf)
 
 
 def _growth(A: SquareMatrix, steps: int | None, continuous: bool, step: float | None) -> TransientGrowth:
