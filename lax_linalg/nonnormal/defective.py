@@ -97,7 +97,7 @@ def _nearest(A: SquareMatrix) -> NearestDefective:
     chosen = list(dict.fromkeys([*first[:_PAIRS], *nearest[: _PAIRS // 2]]))
     best = _at(schur, complex(values[i[chosen[0]]]), two=True), chosen[0]
     for pair in chosen:
-        for found in _saddles(schur, values[i[pair]], values[j[pair]]):
+        for found in _saddles(schur, complex(values[i[pair]]), complex(values[j[pair]])):
             if found.size < best[0].size:
                 best = found, pair
     found, pair = best
@@ -201,7 +201,7 @@ def _eigenvectors(schur: SchurForm) -> tuple[np.ndarray, np.ndarray]:
         shifted = np.triu(t, 1) + np.diag(np.where(np.abs(gaps) < least, least, gaps))
         above, after = shifted[:k, :k], shifted[k + 1 :, k + 1 :]
         x = scipy.linalg.solve_triangular(above, -t[:k, k]) if k else np.empty(0)
-        y = scipy.linalg.solve_triangular(after, -t[k, k + 1 :], trans="T") if k + 1 < n else np.empty(0)
+        y = scipy.linalg.solve_triangular(after, -t[k, k + 1 :], trans=1) if k + 1 < n else np.empty(0)
         length = np.hypot(1, np.linalg.norm(x))
         right[:k, k], right[k, k] = x / length, 1 / length
         kappa[k] = length * np.hypot(1, np.linalg.norm(y))

@@ -89,7 +89,7 @@ def square_matrix(A: Any, name: str) -> SquareMatrix:
 def over_batch(function: Callable[[Any], Any], A: Any) -> Any:
     """`function` on A, or on every matrix of a batch [..., n, n], with the results' fields stacked along those axes."""
     if isinstance(A, Batch):
-        A = np.asarray(materialize(A))
+        A = np.asarray(materialize(A))  # type: ignore[arg-type]
     if not is_batch(A):
         return function(A)
     batch = np.shape(A)[:-2]

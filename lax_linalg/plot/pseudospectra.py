@@ -68,12 +68,12 @@ def pseudospectrum(
     ax.contour(P.x, P.y, log, powers, colors=INK, linewidths=0.5, linestyles="solid")
     if numerical_range is not None:
         w = np.append(numerical_range.points, numerical_range.points[..., :1])
-        ax.plot(w.real, w.imag, color=RED, linewidth=1.4, linestyle=(0, (5, 2)), label="numerical range")
+        ax.plot(np.real(w), np.imag(w), color=RED, linewidth=1.4, linestyle=(0, (5, 2)), label="numerical range")
     if unit_circle:
         turn = np.linspace(0, 2 * np.pi, 361)
         ax.plot(np.cos(turn), np.sin(turn), color=GREEN, linewidth=1.6, linestyle=":", label="|z| = 1")
     name = "Ritz values" if P.inner else "eigenvalues"
-    ax.plot(P.eigenvalues.real, P.eigenvalues.imag, ".", color=INK, markersize=5, label=name)
+    ax.plot(np.real(P.eigenvalues), np.imag(P.eigenvalues), ".", color=INK, markersize=5, label=name)
     ax.set(xlim=(P.x[0], P.x[-1]), ylim=(P.y[0], P.y[-1]), xlabel="Re z", ylabel="Im z", aspect="equal")
     bar = ax.figure.colorbar(filled, ax=ax, ticks=powers, shrink=0.9, pad=0.02, spacing="uniform")
     bar.ax.set_yticklabels([_power_of_ten(p) for p in powers], fontsize=9)

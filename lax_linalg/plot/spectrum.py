@@ -58,7 +58,7 @@ def spectrum(
     heights, *_ = ax.hist(
         x, bins, density=True, color=BLUE, alpha=0.35, edgecolor=BLUE, linewidth=0.4, label=label or f"{x.size} values"
     )
-    tallest = float(heights.max())
+    tallest = float(np.max(heights))
     if law is not None:
         low, high = law.support
         finite_high = high if math.isfinite(high) else float(x.max())
