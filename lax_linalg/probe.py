@@ -84,7 +84,7 @@ class SpectrumRecord:
         seconds: wall time from when the program's inputs were ready (and the probe before it done) to when its results
             lay on the host; without compilation.
         nonfinite: the layers whose spectra hold NaN or infinity, in the model's order.
-        host_seconds: time that the host spent besides: the submission (but the first, which compiles), factorisations.
+        host_seconds: time that the host spent besides, on the submission and on factorisations.
 
     Example:
         >>> SpectrumRecord(0, {"stem": {"singular_values": np.ones((1, 2))}}, 0.1).nonfinite
@@ -193,6 +193,7 @@ class SpectrumProbe:
         self.skipped: list[int] = []
         self.submit_seconds = 0.0
         self.compile_seconds = 0.0
+        self._compiled: Future[None] | None = None
         self._futures: collections.deque[Future[SpectrumRecord]] = collections.deque()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="spectrum-probe")
         self._last_done = 0.0
@@ -258,8 +259,8 @@ class SpectrumProbe:
         Raises:
             LinearAlgebraError: for a state of another architecture.
 
-        Cost: two dispatches; `submit_seconds` adds up what the caller spent here, `compile_seconds` is the share of the
-        first submission, which compiles.
+        Cost: two dispatches; `submit_seconds` adds up what the caller spent here. The first submission compiles in the
+        worker's thread (`compile_seconds`), so that it does not hold up the caller either.
 
         Example:
             >>> import lax_linalg as la
@@ -274,13 +275,11 @@ class SpectrumProbe:
         if self._state_sharding is not None:
             state = jax.device_put(state, self._state_sharding)
         snapshot = _copy(state)
-        result = _measure(self._plan, snapshot, self.inputs)
-        for leaf in jax.tree.leaves(result):
-            leaf.copy_to_host_async()
+        if self._compiled is None:  # the first time, compiling is the worker's too
+            self._compiled = self._worker.submit(self._compile, snapshot)
+        result = self._start(snapshot) if self._compiled.done() and not self._compiled.exception() else None
         spent = time.perf_counter() - start
         self.submit_seconds += spent
-        if not self.compile_seconds:
-            self.compile_seconds, spent = spent, 0.0
         if self._budget is not None:
             self._budget.started(time.monotonic())
         self._futures.append(self._worker.submit(self._collect, step, snapshot, result, spent))
@@ -321,11 +320,25 @@ class SpectrumProbe:
     def _complete(self, state: Any) -> Any:
         return self._plan.structure.complete(state, self._template)
 
+    def _compile(self, snapshot: Any) -> None:
+        """In the worker's thread: compile by running once, the result of which is not needed."""
+        start = time.perf_counter()
+        jax.block_until_ready(_measure(self._plan, snapshot, self.inputs))
+        self.compile_seconds = time.perf_counter() - start
+
+    def _start(self, snapshot: Any) -> Any:
+        """Put the program on the device and its results on their way."""
+        result = _measure(self._plan, snapshot, self.inputs)
+        for leaf in jax.tree.leaves(result):
+            leaf.copy_to_host_async()
+        return result
+
     def _collect(self, step: int, snapshot: Any, result: Any, spent: float = 0.0) -> SpectrumRecord:
         """In the worker's thread: wait for one program and time it, then do the host's part."""
         try:
             jax.block_until_ready(snapshot)
             start = max(time.perf_counter(), self._last_done)
+            result = self._start(snapshot) if result is None else result
             spectra = dict(jax.tree.map(np.asarray, result))
             done = self._last_done = time.perf_counter()
             if self._plan.quantities is None:

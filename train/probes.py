@@ -50,8 +50,13 @@ class SpectrumSchedule:
 
     @property
     def compile_seconds(self) -> float:
-        """Seconds of the first submission, most of it compilation; no part of the probes' share."""
+        """Seconds that compiling the probe took, beside the training; no part of the probes' share."""
         return self._probe.compile_seconds
+
+    @property
+    def pending(self) -> int:
+        """How many probes are under way."""
+        return self._probe.pending
 
     def due(self, step: int, last: int) -> bool:
         """Whether to probe at `step`: the first, the last, every so many; of these, those that the budget allows."""
