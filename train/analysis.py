@@ -10,7 +10,8 @@ Each checkpoint gives one file analysis/step_NNNNNNNN.npz with the keys
     <layer>::structure                   its structure, such as "Convolution"
 
 and all of them together the table analysis/table.csv. Files are whole or absent, so the analysis may be stopped at any
-time and goes on where it stopped.
+time and goes on where it stopped. Several processes, of one analysis or of several, claim the checkpoints one by one:
+none is analysed twice, and what comes out is the same as from one process.
 
 The device makes the Jacobians; their factorisations run in double precision on the host's cores. That costs little more
 there, and it lets Henrici's departure be taken as a difference of sums, which in single precision would leave only
@@ -24,8 +25,6 @@ import concurrent.futures
 import csv
 import functools
 import io
-import multiprocessing
-import os
 import pathlib
 import warnings
 import zipfile
@@ -39,6 +38,7 @@ from flax import nnx
 
 import lax_linalg as la
 from train import checkpoints, config as configs, files
+from train.analysis_processes import claim, shared_out
 from train.errors import CheckpointError, ConfigError
 from train.probes import probe_inputs
 from train.spectrum_summary import QUANTITIES, summarize
@@ -60,7 +60,7 @@ class Result(NamedTuple):
     """What became of one checkpoint: its rows of the table, or why it has none."""
 
     step: int
-    status: str  # "done", "kept" from an earlier analysis, or "unusable"
+    status: str  # "done", "kept" from another analysis, "taken" by one that is at it, or "unusable"
     rows: list[Row]
     message: str = ""
     left: int = 0  # checkpoints still to be analysed
@@ -84,15 +84,15 @@ def analyze(
         steps: which checkpoints, as in "0,500,last"; all by default.
         layers: patterns of layers, as in "blocks/*,end_to_end".
         inputs: how many of the run's probe inputs; 0 for all.
-        processes: how many processes share the checkpoints.
+        processes: how many processes share the checkpoints; other analyses of the run may be going on as well.
 
     Returns:
         An iterator that gives a `Result` for each checkpoint as soon as its file is written and the table renewed:
-        first those analysed earlier, which are not done again.
+        first those analysed earlier, which are not done again, last those that other analyses were at.
 
     Raises:
-        ConfigError: when `workdir` holds no run, another analysis of it is going on, there are fewer held-out examples
-            than `inputs`, or an option is not allowed.
+        ConfigError: when `workdir` holds no run, there are fewer held-out examples than `inputs`, an option is not
+            allowed, or processes keep being killed.
         CheckpointError: when there is no usable checkpoint, or not one of a step asked for.
         UnknownNameError: for a pattern that no layer matches.
 
@@ -107,28 +107,35 @@ def analyze(
     if not available:
         raise CheckpointError(f"no checkpoints in {workdir}: there is nothing to analyse yet")
     wanted = choose_steps(steps, available)
-    analyst = prepare(str(workdir), layers, inputs or config.spectrum_inputs)
-    with files.lock(workdir / FOLDER):
-        table = Table(workdir / FOLDER)
-        todo = []
-        for step in wanted:
-            path = file_of(workdir, step)
-            if not missing_layers(path, analyst):
-                yield Result(step, "kept", table.rows[step], left=len(wanted))
+    inputs = inputs or config.spectrum_inputs
+    analyst = prepare(str(workdir), layers, inputs)
+    table = Table(workdir / FOLDER)
+    todo = []
+    for step in wanted:
+        path = file_of(workdir, step)
+        if not missing_layers(path, analyst):
+            rows = table.rows.get(step) or rows_of(step, read_whole(path))  # just made by another analysis
+            yield Result(step, "kept", rows, left=len(wanted))
+            continue
+        todo.append(step)
+        if path.exists() and step not in table.rows:
+            warnings.warn(f"{path} is not whole; it is made anew", stacklevel=2)
+    usable, left = len(todo) < len(wanted), len(todo)
+    for wait in (False, True):  # first what nobody is at, then what others have not finished
+        taken = []
+        work = functools.partial(analyze_claimed, str(workdir), layers, inputs, wait)
+        for result in shared_out(work, todo, min(processes, len(todo))):
+            if result.status == "taken":
+                taken.append(result.step)
                 continue
-            todo.append(step)
-            if path.exists() and step not in table.rows:
-                warnings.warn(f"{path} is not whole; it is made anew", stacklevel=2)
-        work = functools.partial(analyze_checkpoint, str(workdir), layers, inputs or config.spectrum_inputs)
-        usable = len(todo) < len(wanted)
-        for number, result in enumerate(_shared_out(work, todo, min(processes, len(todo))), start=1):
-            if result.status == "done":
-                usable = True
-                table.put(result)
-            yield result._replace(left=len(todo) - number)
-        table.write()
-        if not usable:
-            raise CheckpointError(f"none of the {len(wanted)} checkpoints in {workdir} is usable")
+            left -= 1
+            usable |= result.status != "unusable"
+            table.renew()
+            yield result._replace(left=left)
+        todo = sorted(taken)
+    table.renew()
+    if not usable:
+        raise CheckpointError(f"none of the {len(wanted)} checkpoints in {workdir} is usable")
 
 
 def choose_steps(text: str, available: list[int]) -> list[int]:
@@ -168,6 +175,17 @@ def prepare(workdir: str, layers: str, inputs: int) -> Analyst:
     patterns = None if layers.strip() == "*" else tuple(part.strip() for part in layers.split(","))
     capture = jax.jit(lambda state: la.layer_jacobians(nnx.merge(graphdef, state), x, patterns))
     return Analyst(x, tuple(jax.eval_shape(capture, state)), capture)
+
+
+def analyze_claimed(workdir: str, layers: str, inputs: int, wait: bool, threads: int, step: int) -> Result:
+    """Analyse one checkpoint unless another process is at it ("taken") or, by now, has done it ("kept")."""
+    path = file_of(workdir, step)
+    with claim(path.parent, path.stem, wait) as mine:
+        if not mine:
+            return Result(step, "taken", [])
+        if not missing_layers(path, prepare(workdir, layers, inputs)):
+            return Result(step, "kept", rows_of(step, read_whole(path)))
+        return analyze_checkpoint(workdir, layers, inputs, threads, step)
 
 
 def analyze_checkpoint(workdir: str, layers: str, inputs: int, threads: int, step: int) -> Result:
@@ -322,22 +340,30 @@ def rows_of(step: int, arrays: dict[str, np.ndarray]) -> list[Row]:
 
 
 class Table:
-    """analysis/table.csv: a row for each step and layer of all the analysis files there are."""
+    """analysis/table.csv: a row for each step and layer of all the analysis files there are, whoever made them."""
 
     def __init__(self, folder: pathlib.Path):
-        self.path = folder / "table.csv"
+        self.folder = folder
         self.rows: dict[int, list[Row]] = {}
-        for path in sorted(folder.glob("step_*.npz")):
-            step = int(path.stem.removeprefix("step_"))
-            if arrays := read_whole(path):
-                self.rows[step] = rows_of(step, arrays)
+        self._seen: dict[pathlib.Path, int] = {}
+        self._look()
 
-    def put(self, result: Result) -> None:
-        """Take in the rows of a step and write the table."""
-        self.rows[result.step] = result.rows
-        self.write()
+    def renew(self) -> None:
+        """Take in the files that are new and write the table; one process at a time."""
+        with claim(self.folder, "table", wait=True):
+            self._look()
+            self._write()
 
-    def write(self) -> None:
+    def _look(self) -> None:
+        for path in sorted(self.folder.glob("step_*.npz")):
+            changed = path.stat().st_mtime_ns
+            if self._seen.get(path) != changed:
+                self._seen[path] = changed
+                step = int(path.stem.removeprefix("step_"))
+                if arrays := read_whole(path):
+                    self.rows[step] = rows_of(step, arrays)
+
+    def _write(self) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -346,22 +372,4 @@ class Table:
                 writer.writerow(
                     {key: f"{value:.7g}" if isinstance(value, float) else value for key, value in row.items()}
                 )
-        files.write_atomically(self.path, text.getvalue().encode())
-
-
-def _shared_out(work: Any, steps: list[int], processes: int) -> Iterator[Result]:
-    """The results of work(threads, step) in this process, or in several, each with its share of the cores."""
-    threads = max(1, (os.cpu_count() or 1) // max(1, processes))
-    if processes <= 1:
-        yield from (work(threads, step) for step in steps)
-        return
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share one accelerator
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures = [pool.submit(work, threads, step) for step in steps]
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+        files.write_atomically(self.folder / "table.csv", text.getvalue().encode())
