@@ -25,7 +25,9 @@ from lax_linalg.errors import (
 )
 from lax_linalg.jacobian.layers import LayerJacobians as LayerJacobians, layer_jacobians as layer_jacobians
 from lax_linalg.jacobian.operator import Jacobian as Jacobian, jacobian as jacobian
+from lax_linalg.jacobian.routes import Route as Route
 from lax_linalg.jacobian.scan import recurrent_jacobians as recurrent_jacobians, scan_jacobians as scan_jacobians
+from lax_linalg.jacobian.selection import Selection as Selection
 from lax_linalg.operators import (  # noqa: F401  # registers rules that stand in files of their own
     algebra as _algebra,
     window_entries as _window_entries,

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
@@ -64,6 +65,37 @@ def chunk_size(f: Callable[..., jax.Array], x: Any, args: tuple, memory_budget: 
     return max(1, int(memory_budget // max(1, 3 * largest)))
 
 
+def program_cost(jaxpr: Any) -> float:
+    """FLOPs of one product with the linearised program, in those of matrix products: twice the multiplications.
+
+    Example:
+        >>> program_cost(jax.make_jaxpr(lambda W, x: jnp.tanh(W @ x))(jnp.ones((4, 3)), jnp.ones(3)).jaxpr)
+        32.0
+    """
+    cost = 0.0
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        nested = nested_programs(equation)
+        size = sum(math.prod(v.aval.shape) for v in equation.outvars if _bytes(v.aval))
+        if name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            spec = equation.params["dimension_numbers"].rhs_spec
+            cost += CONVOLUTION * 2 * size * math.prod(kernel) / kernel[spec[0]]
+        elif name == "dot_general":
+            over = equation.params["dimension_numbers"][0][0]
+            cost += 2 * size * math.prod(equation.invars[0].aval.shape[a] for a in over)
+        elif nested:
+            times = equation.params.get("length", 1) if name == "scan" else 1
+            cost += times * max(program_cost(n) for n in nested)
+        else:
+            cost += 2 * size
+    return cost
+
+
+CONVOLUTION = 5.0
+"""How many times longer a FLOP takes in a convolution of few channels than in a matrix product."""
+
+
 def _bytes(aval: Any) -> int:
     dtype = getattr(aval, "dtype", None)
     inexact = dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
@@ -75,12 +107,25 @@ def _largest_result(jaxpr: Any) -> int:
     largest = 0
     for equation in jaxpr.eqns:
         largest = max(largest, *(_bytes(v.aval) for v in equation.outvars), 0)
-        for parameter in equation.params.values():
-            for item in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
-                nested = getattr(item, "jaxpr", item)
-                if hasattr(nested, "eqns"):
-                    largest = max(largest, _largest_result(nested))
+        largest = max([largest, *map(_largest_result, nested_programs(equation))])
     return largest
+
+
+def nested_programs(equation: Any) -> list[Any]:
+    """The programs that an equation holds: of a call, a scan, a conditional …
+
+    Example:
+        >>> (equation,) = jax.make_jaxpr(jax.jit(jnp.sin))(1.0).jaxpr.eqns
+        >>> [len(program.eqns) for program in nested_programs(equation)]
+        [1]
+    """
+    found = []
+    for parameter in equation.params.values():
+        for item in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
+            nested = getattr(item, "jaxpr", item)
+            if hasattr(nested, "eqns"):
+                found.append(nested)
+    return found
 
 
 @functools.partial(jax.jit, static_argnames=("f", "mode", "memory_budget", "mesh"))
@@ -126,9 +171,9 @@ def dense_jacobian(
         """Columns (rows, in reverse mode) start … start + count − 1; those behind the last one are zero."""
         if mode == "forward":
             push = jax.linearize(lambda x: f(x, *args), x)[1]
-            return _columns(push, x, out, start, count, chunk)
+            return columns_of(push, x, out, count, chunk, start)
         pull = jax.vjp(lambda x: f(x, *args), x)[1]
-        return _columns(lambda ct: pull(ct)[0], out, x, start, count, chunk).T
+        return columns_of(lambda ct: pull(ct)[0], out, x, count, chunk, start).T
 
     total = x.size if mode == "forward" else out.size
     if mesh is None:
@@ -150,14 +195,40 @@ def dense_jacobian(
     return jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=split, check_vma=False)(x, args)
 
 
-def _columns(
-    apply: Callable[[jax.Array], jax.Array], domain: Any, codomain: Any, start: jax.Array | int, count: int, chunk: int
+def columns_of(
+    apply: Callable[[jax.Array], jax.Array],
+    domain: Any,
+    codomain: Any,
+    count: int,
+    chunk: int,
+    start: jax.Array | int = 0,
+    labels: np.ndarray | None = None,
 ) -> jax.Array:
-    """Columns start … start + count − 1 of the linear map `apply`, [codomain.size, count], `chunk` at a time."""
+    """Columns of the linear map `apply`, `chunk` at a time: those of the unit vectors, or sums of columns by label.
+
+    Args:
+        apply: linear function from arrays like `domain` to arrays like `codomain`.
+        domain, codomain: shapes and dtypes.
+        count: how many columns.
+        chunk: how many at a time.
+        start: number of the first.
+        labels: a number for each entry of the domain; column c is then the image of all entries with label c.
+
+    Returns:
+        [codomain.size, count].
+
+    Example:
+        >>> aval = jax.ShapeDtypeStruct((3,), jnp.float32)
+        >>> print(columns_of(lambda v: 2 * v, aval, aval, 2, 8, labels=np.array([0, 1, 0])))
+        [[2. 0.]
+         [0. 2.]
+         [2. 0.]]
+    """
+    label = jnp.arange(domain.size) if labels is None else jnp.asarray(labels)
 
     def block(first: jax.Array | int, width: int) -> jax.Array:
         rows = first + jnp.arange(width)
-        unit = (rows[:, None] == jnp.arange(domain.size)).astype(domain.dtype)
+        unit = (rows[:, None] == label).astype(domain.dtype)
         return jax.vmap(apply)(unit.reshape(width, *domain.shape)).reshape(width, codomain.size).T
 
     if chunk >= count:

@@ -9,10 +9,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
-from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
-from lax_linalg.jacobian.materialize import chosen_mode, dense_jacobian
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from lax_linalg.jacobian.graph import derivative_graph
+from lax_linalg.jacobian.materialize import chosen_mode
+from lax_linalg.jacobian.routes import METHODS, Route, entries_into, jacobian_entries, plan
+from lax_linalg.jacobian.structured import operator_of
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.verbs.arithmetic import conj, transpose
 from lax_linalg.verbs.basic import materialize, require_dense
@@ -20,7 +24,7 @@ from lax_linalg.verbs.basic import materialize, require_dense
 DEFAULT_MEMORY_BUDGET = 64 * 2**20
 
 
-@operator(data=("x", "args"), meta=("f", "out", "memory_budget", "mode", "mesh", "transposed", "conjugated"))
+@operator(data=("x", "args"), meta=("f", "out", "memory_budget", "mode", "mesh", "transposed", "conjugated", "method"))
 class Jacobian(LinearOperator):
     """∂ vec f(x, *args) / ∂ vec x, matrix-free; made by `la.jacobian`, which checks f and x.
 
@@ -33,6 +37,7 @@ class Jacobian(LinearOperator):
         mode: "auto", "forward" or "reverse", the direction in which the matrix is formed.
         mesh: devices that share the columns when the matrix is formed, or None.
         transposed, conjugated: stands for the transpose, the conjugate, or with both the adjoint.
+        method: how the matrix is formed: "structured", "coloured", "dense", or "auto" for the least counted cost.
 
     Cost: a product with a vector is one jvp (vjp if transposed), a small multiple of the cost of f.
 
@@ -54,6 +59,7 @@ class Jacobian(LinearOperator):
     mesh: Mesh | None = None
     transposed: bool = False
     conjugated: bool = False
+    method: str = "auto"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,6 +69,34 @@ class Jacobian(LinearOperator):
     @property
     def dtype(self) -> jnp.dtype:
         return jnp.dtype(self.out.dtype)
+
+    @property
+    def structure(self) -> LinearOperator | None:
+        """The Jacobian as structured operators, with products kept factored; None where the program gives none.
+
+        A layer φ(W x + b) is Diagonal · Dense or Diagonal · Convolution, a residual block I + J, a network the product.
+
+        Example:
+            >>> import jax.numpy as jnp, lax_linalg as la
+            >>> la.jacobian(lambda x: x + jnp.tanh(jnp.ones((2, 2)) @ x), jnp.zeros(2)).structure.terms
+            (2×2 UniformScaling{float32}, 2×2 Product{float32} of 2 factors)
+        """
+        graph = derivative_graph(self.f, self.x, self.args)
+        if graph is None:
+            return None
+        A = operator_of(graph, math.prod(self.out.shape), self.dtype)
+        A = transpose(A) if self.transposed else A
+        return conj(A) if self.conjugated else A
+
+    def route(self, method: str | None = None) -> Route:
+        """How the matrix would be formed, with the counted cost of every way that can serve.
+
+        Example:
+            >>> import jax.numpy as jnp, lax_linalg as la
+            >>> la.jacobian(jnp.sort, jnp.zeros(3)).route().method
+            'dense'
+        """
+        return plan(self.f, self.x, self.args, method or self.method, self.mode, self.memory_budget, self.mesh).route
 
     def _at(self, x: jax.Array) -> jax.Array:
         return self.f(x, *self.args)
@@ -93,18 +127,33 @@ class Jacobian(LinearOperator):
         return f"{adverb[self.transposed, self.conjugated]}of {function_name(self.f)} at {tuple(self.x.shape)}"
 
 
-@materialize.rule(Jacobian, cost="min(m, n) products")
-def _(A: Jacobian, *, memory_budget: int | None = None, mode: str | None = None, mesh: Mesh | None = None) -> jax.Array:
-    """Unit tangents in chunks within the memory budget, forward or reverse by the smaller side."""
+@materialize.rule(Jacobian, cost="min(m, n) products; as many as colours; or the parameters of one structured map")
+def _(
+    A: Jacobian,
+    *,
+    memory_budget: int | None = None,
+    mode: str | None = None,
+    mesh: Mesh | None = None,
+    method: str | None = None,
+    out: jax.Array | None = None,
+) -> jax.Array:
+    """By structure, by coloured products or by all products, whichever costs least; exact each way.
+
+    `out`, a matrix of the same shape and dtype, gives its memory for the result and is gone afterwards.
+    """
     require_dense(A.shape, A.dtype)
-    matrix = dense_jacobian(
-        A.f,
-        A.x,
-        A.args,
-        mode=mode or A.mode,
-        memory_budget=A.memory_budget if memory_budget is None else memory_budget,
-        mesh=mesh or A.mesh,
-    )
+    mode, mesh, method = mode or A.mode, mesh or A.mesh, method or A.method
+    memory_budget = A.memory_budget if memory_budget is None else memory_budget
+    if out is None:
+        matrix = jacobian_entries(A.f, A.x, A.args, method=method, mode=mode, memory_budget=memory_budget, mesh=mesh)
+    else:
+        wanted = A.shape[::-1] if A.transposed else A.shape
+        if out.shape != wanted or out.dtype != A.dtype:
+            raise DimensionMismatch(
+                f"out must be {wanted[0]}×{wanted[1]} {A.dtype.name}, got {list(out.shape)} {out.dtype.name}"
+            )
+        zero = np.zeros((), np.int32)
+        matrix = entries_into(out, zero, A.f, A.x, A.args, method=method, mode=mode, memory_budget=memory_budget)
     matrix = matrix.T if A.transposed else matrix
     return matrix.conj() if A.conjugated else matrix
 
@@ -129,6 +178,7 @@ def jacobian(
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
     mode: str = "auto",
     mesh: Mesh | None = None,
+    method: str = "auto",
 ) -> Jacobian:
     """The Jacobian of f at x as an operator, J = ∂ vec f(x, *args) / ∂ vec x with vec in C order.
 
@@ -141,13 +191,16 @@ def jacobian(
         memory_budget: bytes that a chunk of tangents may take when the matrix is formed.
         mode: direction in which the matrix is formed: "forward", "reverse" or "auto" (the smaller side).
         mesh: a `jax.sharding.Mesh` whose devices share the columns when the matrix is formed.
+        method: how the matrix is formed: "structured" (read off the program: convolutions, matrix products and
+            elementwise functions), "coloured" (sparse: entries that share no row travel together), "dense" (all
+            products), or "auto" (the least counted cost). Each gives the exact matrix.
 
     Returns:
         A `Jacobian` of shape [f(x).size, x.size]; `la.materialize(J)`, `la.svdvals(J)`, `J @ v`, `J.T` …
 
     Raises:
         LinearAlgebraError: for integer x or f(x), for several or no outputs, for f that maps real to complex or back.
-        UnknownNameError: for an unknown mode.
+        UnknownNameError: for an unknown mode or method.
         DimensionMismatch: for a memory budget that is not positive.
         DenseLimitError: on forming a matrix above `la.dense_limit`.
 
@@ -163,12 +216,14 @@ def jacobian(
     x = jnp.asarray(x)
     require_inexact("x", x.dtype, "convert it, x.astype(jnp.float32), or differentiate with respect to what it indexes")
     chosen_mode(mode, 1, 1)
+    if method not in METHODS:
+        raise UnknownNameError.of("jacobian method", method, METHODS)
     if memory_budget < 1:
         raise DimensionMismatch(f"memory_budget is a positive number of bytes, got {memory_budget}")
     f, arrays = hoist(f)
     args = (*arrays, *args)
     out = output_of(f, x, args)
-    return Jacobian(f, x, out, args, int(memory_budget), mode, mesh)
+    return Jacobian(f, x, out, args, int(memory_budget), mode, mesh, method=method)
 
 
 def output_of(f: Callable[..., Any], x: Any, args: tuple, name: str | None = None) -> jax.ShapeDtypeStruct:

@@ -1,0 +1,192 @@
+"""How a Jacobian's entries are formed: by structure, by coloured or by all products; chosen by counted cost."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from lax_linalg.errors import LinearAlgebraError, UnknownNameError
+from lax_linalg.jacobian.coloring import Coloring, coloring_of, coloured_values, placed
+from lax_linalg.jacobian.graph import Graph, derivative_graph
+from lax_linalg.jacobian.materialize import chosen_mode, chunk_size, dense_jacobian, nested_programs, program_cost
+from lax_linalg.jacobian.structured import peak_entries, structured_cost, structured_entries
+
+METHODS = ("auto", "dense", "structured", "coloured")
+SCATTER = 20.0
+"""FLOPs of matrix products that placing one entry of a sparse matrix takes the time of."""
+SMALL = 2**14
+"""Matrices of fewer entries are not worth a colouring."""
+
+
+class Route(NamedTuple):
+    """The way that was chosen and what each would cost.
+
+    Attributes:
+        method: "dense", "structured" or "coloured".
+        flops: method -> estimated FLOPs, in those of matrix products, of the methods that can serve.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.jacobian(jnp.tanh, jnp.zeros(3)).route()
+        Route(method='structured', flops={'dense': 36.0, 'structured': 18.0})
+    """
+
+    method: str
+    flops: dict[str, float]
+
+
+class _Plan(NamedTuple):
+    route: Route
+    graph: Graph | None
+    coloring: Coloring | None
+
+
+def plan(
+    f: Callable[..., jax.Array], x: Any, args: tuple, method: str, mode: str, memory_budget: int, mesh: Mesh | None
+) -> _Plan:
+    """Choose the route; see `Route`.
+
+    Raises:
+        UnknownNameError: for an unknown method.
+        LinearAlgebraError: for a method that cannot serve this function.
+
+    Example:
+        >>> plan(jnp.tanh, jnp.zeros(3), (), "dense", "auto", 2**20, None).route.method
+        'dense'
+    """
+    if method not in METHODS:
+        raise UnknownNameError.of("jacobian method", method, METHODS)
+    program = jax.make_jaxpr(f)(x, *args)
+    m, n = sum(math.prod(v.aval.shape) for v in program.jaxpr.outvars), math.prod(x.shape)
+    product = program_cost(program.jaxpr)
+    side = {"forward": n, "reverse": m}[chosen_mode(mode, m, n)]
+    flops = {"dense": side * product + 2.0 * m * n}
+    if method == "dense" or mesh is not None or mode != "auto":  # a direction or a mesh asks for products
+        return _Plan(Route("dense", flops), None, None)
+    graph = derivative_graph(f, x, args, required=method == "structured")
+    itemsize = jnp.dtype(x.dtype).itemsize
+    if graph is not None and (method == "structured" or peak_entries(graph, (m, n)) * itemsize <= memory_budget):
+        flops["structured"] = structured_cost(graph, (m, n))
+    coloring = None
+    if method == "coloured" or (method == "auto" and _local(program.jaxpr, graph) and m * n >= SMALL):
+        coloring = _coloring(f, x, args, method)
+        if coloring is not None:
+            flops["coloured"] = coloring.count * product + SCATTER * coloring.rows.size + 2.0 * m * n
+    chosen = method if method != "auto" else min(flops, key=flops.__getitem__)
+    return _Plan(Route(chosen, flops), graph, coloring)
+
+
+def _local(jaxpr: Any, graph: Graph | None) -> bool:
+    """Whether the program looks as if most entries were zero and colours were worth looking for."""
+    if graph is not None and len(graph.nodes) <= 2:
+        return False  # one map is assembled directly
+    names = set(_names(jaxpr))
+    return bool(names & {"conv_general_dilated", "reduce_window_max", "reduce_window_sum"})
+
+
+def _names(jaxpr: Any) -> list[str]:
+    nested = [name for equation in jaxpr.eqns for program in nested_programs(equation) for name in _names(program)]
+    return [equation.primitive.name for equation in jaxpr.eqns] + nested
+
+
+def _coloring(f: Any, x: Any, args: tuple, method: str) -> Coloring | None:
+    """The coloring; where none can be found, the reason is raised if asked for by name, and said once otherwise."""
+    try:
+        return coloring_of(f, x, args)
+    except LinearAlgebraError as error:
+        if method == "coloured":
+            raise
+        if "cannot be imported" in str(error):
+            warnings.warn(f"Jacobians are formed by all products: {error}", RuntimeWarning, stacklevel=2)
+        return None
+
+
+@functools.partial(jax.jit, static_argnames=("f", "method", "mode", "memory_budget", "mesh"))
+def jacobian_entries(
+    f: Callable[..., jax.Array],
+    x: jax.Array,
+    args: tuple = (),
+    *,
+    method: str = "auto",
+    mode: str = "auto",
+    memory_budget: int = 64 * 2**20,
+    mesh: Mesh | None = None,
+) -> jax.Array:
+    """∂ vec f(x, *args) / ∂ vec x as a matrix [m, n], by the route of the least counted cost.
+
+    Args:
+        f: hashable function of (x, *args) that gives one array; compiled once per function and shapes.
+        x: where to differentiate, n = x.size.
+        args: further arguments of f, held fixed.
+        method: "auto", "structured" (from the derivative's graph), "coloured" (columns that share no row travel
+            together) or "dense" (all min(m, n) products). All give the exact matrix.
+        mode, memory_budget, mesh: as for `dense_jacobian`; a mode or a mesh makes "auto" dense.
+
+    Raises:
+        UnknownNameError: for an unknown method or mode.
+        LinearAlgebraError: for a method that cannot serve this function.
+
+    Example:
+        >>> print(jacobian_entries(jnp.square, jnp.array([1.0, 2.0])))
+        [[2. 0.]
+         [0. 4.]]
+    """
+    chosen = plan(f, x, args, method, mode, memory_budget, mesh)
+    if chosen.route.method == "dense":
+        return dense_jacobian(f, x, args, mode=mode, memory_budget=memory_budget, mesh=mesh)
+    out = jax.eval_shape(f, x, *args)
+    if chosen.route.method == "structured":
+        assert chosen.graph is not None
+        return structured_entries(chosen.graph, (out.size, x.size), out.dtype)
+    assert chosen.coloring is not None
+    return placed(coloured_values(f, x, args, chosen.coloring, chunk_size(f, x, args, memory_budget)), chosen.coloring)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("f", "method", "mode", "memory_budget"), donate_argnames=("out",), keep_unused=True
+)
+def entries_into(
+    out: jax.Array,
+    zero: jax.Array,
+    f: Callable[..., jax.Array],
+    x: jax.Array,
+    args: tuple = (),
+    *,
+    method: str = "auto",
+    mode: str = "auto",
+    memory_budget: int = 64 * 2**20,
+) -> jax.Array:
+    """`jacobian_entries` in the memory of `out`, which is gone afterwards.
+
+    Fresh memory costs more than writing to it: the system clears each page when it is first touched.
+
+    Args:
+        out: array [m, n] of the Jacobian's dtype; its values do not matter.
+        zero: the integer 0, unknown to the compiler, which would allocate anew if it knew.
+
+    Example:
+        >>> print(entries_into(jnp.ones((2, 2)), jnp.int32(0), jnp.square, jnp.array([1.0, 2.0])))
+        [[2. 0.]
+         [0. 4.]]
+    """
+    chosen = plan(f, x, args, method, mode, memory_budget, None)
+    result = jax.eval_shape(f, x, *args)
+    if chosen.route.method == "structured" and chosen.graph is not None:
+        return structured_entries(chosen.graph, out.shape, result.dtype, into=_cleared(out, zero))
+    return jacobian_entries(f, x, args, method=method, mode=mode, memory_budget=memory_budget)
+
+
+def _cleared(out: jax.Array, zero: jax.Array) -> jax.Array:
+    """`out` with every bit zero, in place."""
+    words = {2: jnp.int16, 4: jnp.int32, 8: jnp.int64}.get(out.dtype.itemsize)
+    if words is None or jnp.iscomplexobj(out):
+        return jnp.zeros_like(out)
+    bits = jax.lax.bitcast_convert_type(out, words) & zero.astype(words)
+    return jax.lax.bitcast_convert_type(bits, out.dtype)

@@ -1,0 +1,127 @@
+"""Entries of Diagonal · Convolution by contiguous slabs: every element is written once, none is multiplied by zero.
+
+An output row of an image depends on k input rows. In the last spatial dimension the kernel's k rows give k small dense
+matrices [W' cout, W cin]; side by side they are one contiguous slab of the matrix, written at the place of each output
+row. In one dimension the small matrix is the whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lax_linalg.operators.convolution import Convolution
+from lax_linalg.verbs.basic import require_dense
+
+
+def convolution_entries(
+    A: Convolution, rows: jax.Array | None = None, *, transposed: bool = False, into: jax.Array | None = None
+) -> jax.Array:
+    """diag(rows) A, all entries, as [m, n] or transposed.
+
+    Args:
+        A: a convolution in one or two dimensions.
+        rows: factors of the rows, [m]; ones unless given.
+        transposed: give the transpose [n, m].
+        into: zeros to write the entries into, [m, n].
+
+    Returns:
+        The dense matrix in the dtype of A and the factors.
+
+    Raises:
+        DenseLimitError: above `la.dense_limit`.
+
+    Cost: one write of mn zeros and one of mn k/H entries; O(k W' W cin cout) FLOPs.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> A = la.Convolution(jnp.array([1.0, 2.0, 3.0])[:, None, None], 3)
+        >>> print(convolution_entries(A, jnp.array([1.0, 10.0, 100.0])))
+        [[  2.   3.   0.]
+         [ 10.  20.  30.]
+         [  0. 100. 200.]]
+    """
+    m, n = A.shape
+    dtype = A.dtype if rows is None else jnp.result_type(A.dtype, rows.dtype)
+    require_dense(A.shape, dtype)
+    kernel = _full(A).astype(dtype)
+    if len(A.out_spatial) == 1:
+        matrix = _last_dimension(kernel[None], A)[0]
+        matrix = matrix if rows is None else matrix * rows[:, None]
+        return matrix.T if transposed else matrix
+
+    taps = _last_dimension(kernel, A)  # [kh, W' cout, W cin]
+    height, k = A.out_spatial[0], taps.shape[0]
+    p, q = taps.shape[1:]
+    scales = None if rows is None else rows.reshape(height, p, 1)
+    matrix = jnp.zeros((n, m) if transposed else (m, n), dtype) if into is None else into
+
+    def write(matrix: jax.Array, h: jax.Array | int, row: jax.Array | int, slab: jax.Array) -> jax.Array:
+        """Put kernel rows side by side [p, … q] at output row h, beginning at the input row `row`."""
+        slab = slab if scales is None else slab * scales[h]
+        at = (h * p, row * q)
+        return jax.lax.dynamic_update_slice(matrix, slab.T if transposed else slab, at[::-1] if transposed else at)
+
+    stride, dilation, front = A.stride[0], A.dilation[0], A.pads[0][0]  # type: ignore[index]
+    size = A.spatial[0]  # type: ignore[index]
+    first, inner = _interior(height, size, stride, front, (k - 1) * dilation)
+    if inner and dilation == 1:
+        side_by_side = taps.transpose(1, 0, 2).reshape(p, k * q)
+        matrix = jax.lax.fori_loop(
+            first, first + inner, lambda h, matrix: write(matrix, h, h * stride - front, side_by_side), matrix
+        )
+    elif inner:
+
+        def spread(h: jax.Array, matrix: jax.Array) -> jax.Array:
+            for t in range(k):
+                matrix = write(matrix, h, h * stride - front + t * dilation, taps[t])
+            return matrix
+
+        matrix = jax.lax.fori_loop(first, first + inner, spread, matrix)
+    for h in itertools.chain(range(first), range(first + inner, height)):
+        at: dict[int, jax.Array] = {}  # taps that wrap around to one input row add up
+        for t in range(k):
+            row = h * stride - front + t * dilation
+            if A.circular:
+                row %= size
+            if 0 <= row < size:
+                at[row] = at[row] + taps[t] if row in at else taps[t]
+        for row, block in at.items():
+            matrix = write(matrix, h, row, block)
+    return matrix
+
+
+def _interior(height: int, size: int, stride: int, front: int, reach: int) -> tuple[int, int]:
+    """The first output row whose window lies within the input, and how many there are."""
+    inside = [h for h in range(height) if h * stride >= front and h * stride - front + reach < size]
+    return (inside[0], len(inside)) if inside else (height, 0)
+
+
+def _full(A: Convolution) -> jax.Array:
+    """The kernel with its groups as a block-diagonal one of all channels, [k…, cin, cout]."""
+    if A.groups == 1:
+        return A.kernel
+    spatial, (cin, cout) = A.kernel.shape[:-2], A.kernel.shape[-2:]
+    kernel = A.kernel.reshape(*spatial, cin, A.groups, cout // A.groups)
+    same = jnp.eye(A.groups, dtype=kernel.dtype)
+    return jnp.einsum("...igo,gh->...higo", kernel, same).reshape(*spatial, A.groups * cin, cout)
+
+
+def _last_dimension(kernel: jax.Array, A: Convolution) -> jax.Array:
+    """The matrices of the convolutions along the last dimension, [t, W' cout, W cin] for kernel [t, s, cin, cout]."""
+    k, size = kernel.shape[1], A.spatial[-1]  # type: ignore[index]
+    width, stride, dilation, front = A.out_spatial[-1], A.stride[-1], A.dilation[-1], A.pads[-1][0]  # type: ignore[index]
+    at = np.arange(width)[:, None] * stride - front + np.arange(k) * dilation
+    at = at % size if A.circular else at
+    place = (at[:, :, None] == np.arange(size)).astype(np.float32)  # [W', s, W]
+    if place.sum(axis=1).max(initial=0) <= 1:  # every entry comes from at most one tap: select it
+        tap = jnp.asarray(place.argmax(axis=1))
+        mask = jnp.asarray(place.any(axis=1))
+        chosen = jnp.where(mask[None, :, :, None, None], kernel[:, tap], 0)  # [t, W', W, cin, cout]
+        matrices = chosen.transpose(0, 1, 4, 2, 3)
+    else:  # a kernel that wraps around onto itself
+        matrices = jnp.einsum("tsio,wsv->twovi", kernel, place.astype(kernel.dtype), precision="highest")
+    return matrices.reshape(kernel.shape[0], width * kernel.shape[3], size * kernel.shape[2])

@@ -1,0 +1,246 @@
+"""What a derivative's graph is good for: the Jacobian as operators, its entries, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lax_linalg.jacobian.graph import Graph, Node, Term
+from lax_linalg.jacobian.materialize import CONVOLUTION
+from lax_linalg.jacobian.selection import Selection
+from lax_linalg.jacobian.slabs import convolution_entries
+from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.convolution import Convolution
+from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.diagonal import Diagonal
+from lax_linalg.operators.kronecker import Kronecker
+from lax_linalg.operators.lazy import Product, Sum
+from lax_linalg.operators.uniform_scaling import UniformScaling
+from lax_linalg.verbs.basic import materialize, require_dense
+
+# --- as operators ---
+
+
+def operator_of(graph: Graph, rows: int, dtype: Any) -> LinearOperator:
+    """The Jacobian as Diagonal, Convolution, Dense …, their products (kept factored) and sums.
+
+    Example:
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> graph = derivative_graph(lambda x: x + jnp.tanh(jnp.ones((2, 2)) @ x), jnp.zeros(2))
+        >>> operator_of(graph, 2, jnp.float32)
+        2×2 Sum{float32} of 2 terms
+    """
+    if graph.output is None:
+        return (
+            UniformScaling(jnp.zeros((), dtype), rows)
+            if rows == graph.input.size
+            else Dense(jnp.zeros((rows, graph.input.size), dtype))
+        )
+    factors = [*_left(graph.output, rows), *_between(graph.output.source, graph.input)]
+    return _product(factors, rows, dtype)
+
+
+def _left(term: Term, rows: int) -> list[LinearOperator]:
+    """operator · diag(scale) · S of a term."""
+    factors: list[LinearOperator] = [] if term.operator is None else [term.operator]
+    size = rows if term.operator is None else term.operator.shape[1]
+    if term.scale is not None:
+        factors.append(
+            UniformScaling(term.scale, size) if jnp.ndim(term.scale) == 0 else Diagonal(term.scale.reshape(-1))
+        )
+    if term.index is not None:
+        factors.append(Selection(jnp.asarray(term.index), term.source.size))
+    return factors
+
+
+def _between(node: Node, ancestor: Node) -> list[LinearOperator]:
+    """Factors of the derivative of a node by one that dominates it."""
+    factors: list[LinearOperator] = []
+    while node is not ancestor:
+        dominator = node.dominator
+        assert dominator is not None
+        if len(node.terms) == 1:
+            factors += _left(node.terms[0], node.size)
+        else:
+            dtype = _dtype(node)
+            terms = [[*_left(t, node.size), *_between(t.source, dominator)] for t in node.terms]
+            factors.append(Sum(tuple(_product(t, node.size, dtype) for t in terms)))
+        node = dominator
+    return factors
+
+
+def _product(factors: list[LinearOperator], size: int, dtype: Any) -> LinearOperator:
+    if not factors:
+        return UniformScaling(jnp.ones((), dtype), size)
+    return factors[0] if len(factors) == 1 else Product(tuple(factors))
+
+
+def _dtype(node: Node) -> Any:
+    found = [t.scale.dtype for t in node.terms if t.scale is not None]
+    found += [t.operator.dtype for t in node.terms if t.operator is not None]
+    return jnp.result_type(*found) if found else jnp.result_type(float)
+
+
+# --- entries ---
+
+
+def structured_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: jax.Array | None = None) -> jax.Array:
+    """All entries of the Jacobian [m, n] from its graph.
+
+    The first linear map is assembled from its parameters; its rows then go through the others as a batch. Nothing is
+    multiplied by the identity. `into` are zeros [m, n] that the entries of a single map are written into.
+
+    Example:
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> graph = derivative_graph(lambda x: jnp.tanh(jnp.array([[1.0, 2.0]]) @ x), jnp.zeros(2))
+        >>> print(structured_entries(graph, (1, 2), jnp.float32))
+        [[1. 2.]]
+    """
+    require_dense(shape, dtype)
+    n = shape[1]
+    out = graph.output
+    if out is None:
+        return jnp.zeros(shape, dtype)
+    node, scale = out.source, _column(out.scale)
+    if node is graph.input:
+        return _scaled_identity(out, shape, dtype)
+    if out.index is None and len(node.terms) == 1:
+        term = node.terms[0]
+        if term.operator is not None and term.source is graph.input and term.index is None:
+            return _assembled(term, scale, into=into).astype(dtype)
+        if isinstance(term.operator, Dense):
+            images = _images(graph, dtype)
+            matrix = term.operator.array @ _moved(images[id(term.source)], term, n).T.astype(term.operator.dtype)
+            return (matrix if scale is None else scale * matrix).astype(dtype)
+    columns = _moved(_images(graph, dtype)[id(node)], out, n)
+    return columns.T.astype(dtype)
+
+
+def _column(scale: jax.Array | None) -> jax.Array | None:
+    return scale if scale is None or jnp.ndim(scale) == 0 else scale.reshape(-1, 1)
+
+
+def _scaled_identity(term: Term, shape: tuple[int, int], dtype: Any) -> jax.Array:
+    """diag(scale) S."""
+    index = jnp.arange(shape[0]) if term.index is None else jnp.asarray(term.index)
+    scale = jnp.ones((), dtype) if term.scale is None else _column(term.scale)
+    return jnp.where(index[:, None] == jnp.arange(shape[1]), scale, 0).astype(dtype)  # type: ignore[arg-type]
+
+
+def _assembled(
+    term: Term, rows: jax.Array | None = None, *, transposed: bool = False, into: jax.Array | None = None
+) -> jax.Array:
+    """diag(rows) · operator · diag(scale), where nothing stands behind."""
+    A, scale = term.operator, term.scale
+    assert A is not None
+    if isinstance(A, Convolution) and (scale is None or jnp.ndim(scale) == 0):
+        factors = rows if rows is None else jnp.broadcast_to(rows.reshape(-1), A.shape[:1])
+        if scale is not None:
+            factors = jnp.broadcast_to(scale, A.shape[:1]) * (1.0 if factors is None else factors)
+        return convolution_entries(A, factors, transposed=transposed, into=into)
+    matrix = convolution_entries(A) if isinstance(A, Convolution) else materialize(A)
+    if scale is not None:
+        matrix = matrix * scale
+    if rows is not None:
+        matrix = matrix * rows
+    return matrix.T if transposed else matrix
+
+
+def _images(graph: Graph, dtype: Any) -> dict[int, jax.Array | None]:
+    """For every node the unit tangents' images [n, size] as a batch; None stands for the identity."""
+    n = graph.input.size
+    images: dict[int, jax.Array | None] = {id(graph.input): None}
+    for node in graph.nodes[1:]:
+        total: jax.Array | None = None
+        for term in node.terms:
+            if term.operator is not None and term.source is graph.input and term.index is None:
+                part = _assembled(term, transposed=True)
+            elif images[id(term.source)] is None and term.operator is None:
+                part = _scaled_identity(term, (node.size, n), dtype).T
+            else:
+                part = _through(term, _moved(images[id(term.source)], term, n))
+            total = part if total is None else total + part
+        images[id(node)] = total
+    return images
+
+
+def _moved(image: jax.Array | None, term: Term, n: int) -> jax.Array:
+    """S and the scale applied to images [n, k]."""
+    if image is None:
+        image = jnp.eye(n, dtype=term.operator.dtype if term.operator is not None else None)
+    if term.index is not None:
+        kept = jnp.asarray(np.maximum(term.index, 0))
+        image = jnp.where(jnp.asarray(term.index >= 0), image[:, kept], 0)
+    return image if term.scale is None else image * term.scale.reshape(-1)
+
+
+def _through(term: Term, image: jax.Array) -> jax.Array:
+    """The operator applied to each of n images, [n, k] -> [n, size]."""
+    A, n = term.operator, image.shape[0]
+    if A is None:
+        return image
+    if isinstance(A, Convolution):
+        if product_cost(A) < 2.0 * math.prod(A.shape):
+            return A.apply(image.reshape(n, *A.spatial, A.in_channels)).reshape(n, -1)  # type: ignore[misc]
+        return image @ convolution_entries(A, transposed=True)
+    if isinstance(A, Dense):
+        return image @ A.array.T
+    if isinstance(A, Kronecker) and isinstance(A.left, UniformScaling) and isinstance(A.right, Dense):
+        return (image.reshape(-1, A.right.shape[1]) @ A.right.array.T).reshape(n, -1)
+    return (A @ image.T).T
+
+
+# --- cost ---
+
+
+def structured_cost(graph: Graph, shape: tuple[int, int]) -> float:
+    """FLOPs, and entries written beside the output, of `structured_entries`; an entry counts as two FLOPs.
+
+    Example:
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> structured_cost(derivative_graph(lambda x: jnp.ones((4, 3)) @ x, jnp.zeros(3)), (4, 3))
+        24.0
+    """
+    m, n = shape
+    cost = 2.0 * m * n
+    for node in graph.nodes[1:]:
+        for term in node.terms:
+            first = term.source is graph.input and term.index is None
+            if term.operator is not None and not first:
+                cost += n * product_cost(term.operator)
+            cost += 2.0 * n * node.size * (len(node.terms) > 1 or term.operator is None)
+    return cost
+
+
+def peak_entries(graph: Graph, shape: tuple[int, int]) -> int:
+    """How many entries the largest intermediate batch of `structured_entries` has; 0 where one map is assembled.
+
+    Example:
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> peak_entries(derivative_graph(lambda x: jnp.ones((4, 3)) @ x, jnp.zeros(3)), (4, 3))
+        0
+    """
+    if len(graph.nodes) <= 2 and all(t.operator is not None for node in graph.nodes[1:] for t in node.terms):
+        return 0
+    return shape[1] * max(node.size for node in graph.nodes[1:])
+
+
+def product_cost(A: LinearOperator) -> float:
+    """FLOPs of one product with a vector among many, in those of a matrix product.
+
+    Example:
+        >>> product_cost(Dense(jnp.ones((2, 3))))
+        12
+    """
+    m, n = A.shape
+    if isinstance(A, Convolution):
+        return min(CONVOLUTION * 2 * m * math.prod(A.kernel.shape[:-1]), 2 * m * n)
+    if isinstance(A, Kronecker):
+        (p, q), (r, s) = A.left.shape, A.right.shape
+        dense = [isinstance(side, Dense) for side in (A.left, A.right)]
+        return 2 * (p * q * s * dense[0] + p * r * s * dense[1])
+    return 2 * m * n if isinstance(A, Dense) else 2 * m

@@ -1,0 +1,277 @@
+"""The routes to a Jacobian's entries (structure, colours, all products) against `jax.jacfwd`, and what they choose."""
+
+from __future__ import annotations
+
+import builtins
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings, strategies as st
+from jax.test_util import check_grads
+
+import lax_linalg as la
+import models
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from lax_linalg.jacobian import coloring
+from lax_linalg.jacobian.coloring import coloring_of
+from lax_linalg.jacobian.slabs import convolution_entries
+
+W = jnp.asarray(np.random.default_rng(0).standard_normal((4, 4)), jnp.float32)
+RNGS = nnx.Rngs(0)
+
+
+def one(module):
+    """A module as a function of one example."""
+    return lambda x: module(x[None])[0]
+
+
+def reference(f, x):
+    return np.asarray(jax.jacfwd(f)(x)).reshape(-1, x.size)
+
+
+def composed(x):
+    """Convolution, activation, convolution, activation, on 6×5 images of 2 channels."""
+    kernel = jnp.cos(jnp.arange(36.0)).reshape(3, 3, 2, 2)
+    for _ in range(2):
+        x = jnp.tanh(la.Convolution(kernel, (6, 5)).apply(x[None])[0])
+    return x
+
+
+STRUCTURED = {
+    "elementwise": (lambda x: x * jnp.exp(-x) + jax.nn.silu(x), (3, 2)),
+    "relu at zero": (lambda x: jax.nn.relu(W @ jax.nn.relu(jnp.round(x))), (4,)),
+    "matrix": (lambda x: W @ x, (4, 3)),
+    "rows": (lambda x: jnp.tanh(x @ W[:, :2]), (3, 4)),
+    "residual": (lambda x: x + jnp.tanh(W @ jnp.tanh(x)) * x, (4,)),
+    "moved": (lambda x: jnp.pad(jnp.sin(x), 1)[::-1].T * 2, (3, 2)),
+    "sliced": (lambda x: jnp.concatenate([x[2:], x[:1]]) ** 2, (4, 2)),
+    "constant": (lambda x: jnp.ones(5), (3,)),
+    "pooled": (lambda x: nnx.avg_pool(jnp.tanh(x)[None], (2, 2), (2, 2))[0], (4, 4, 2)),
+    "composed": (composed, (6, 5, 2)),
+    "linear": (one(nnx.Linear(4, 3, rngs=RNGS)), (2, 4)),
+    "conv": (one(models.Conv(2, 3, 3, rngs=RNGS)), (4, 5, 2)),
+    "circular": (one(models.Conv(2, 3, (3, 2), padding="circular", strides=2, rngs=RNGS)), (4, 6, 2)),
+    "nnx circular": (one(nnx.Conv(2, 3, (3, 3), padding="CIRCULAR", rngs=RNGS)), (4, 4, 2)),
+    "conv 1-D": (one(nnx.Conv(2, 3, 3, kernel_dilation=2, rngs=RNGS)), (7, 2)),
+    "groups": (one(nnx.Conv(4, 6, (3, 3), feature_group_count=2, rngs=RNGS)), (5, 4, 4)),
+    "block": (one(models.ResidualBlock(2, activation="gelu", scale="depth", depth=4, rngs=RNGS)), (4, 4, 2)),
+    "resnet": (one(models.ResNet(input_shape=(8, 8, 1), num_classes=3, widths=(2, 4), rngs=RNGS)), (8, 8, 1)),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_structure_is_jacfwd(name, key):
+    f, shape = STRUCTURED[name]
+
+    @jax.jit
+    def both(x):
+        J = la.jacobian(f, x)
+        return la.materialize(J, method="structured"), la.materialize(J.structure), jax.jacfwd(f)(x)
+
+    x = jax.random.normal(key, shape)
+    entries, operators, expected = both(x)
+    expected = np.asarray(expected).reshape(-1, x.size)
+    np.testing.assert_allclose(entries, expected, atol=2e-6)
+    np.testing.assert_allclose(operators, expected, atol=2e-6)
+
+
+def kinds(A):
+    return [type(part).__name__ for part in getattr(A, "factors", getattr(A, "terms", (A,)))]
+
+
+def test_layers_are_diagonal_times_operator_blocks_identity_plus_j_networks_products():
+    x = jnp.ones((4, 5, 2)) / 3
+    conv = models.Conv(2, 2, 3, rngs=RNGS)
+    assert kinds(la.jacobian(one(conv), x).structure) == ["Convolution"]
+    assert kinds(la.jacobian(lambda x: jnp.tanh(one(conv)(x)), x).structure) == ["Diagonal", "Convolution"]
+    block = la.jacobian(one(models.ResidualBlock(2, rngs=RNGS)), x).structure
+    assert kinds(block) == ["UniformScaling", "Product"]
+    assert kinds(block.terms[1]) == ["Convolution", "Diagonal", "Convolution", "Diagonal"]
+    transposed = la.jacobian(lambda x: jnp.tanh(one(conv)(x)), x).T.structure
+    assert kinds(transposed) == ["Transpose", "Diagonal"]
+
+    def deep(x):
+        for _ in range(3):
+            x = x + jnp.tanh(W @ x)
+        return W @ x
+
+    assert kinds(la.jacobian(deep, jnp.ones(4)).structure) == ["Dense", "Sum", "Sum", "Sum"]
+    assert la.jacobian(jax.nn.softmax, jnp.ones(4)).structure is None
+
+
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(
+    spatial=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    groups=st.integers(1, 2),
+    padding=st.sampled_from(["zero", "circular", ((2, 1), (0, 3))]),
+    seed=st.integers(0, 9),
+)
+def test_slabs_are_the_convolutions_entries(spatial, kernel, stride, dilation, groups, padding, seed):
+    rng = np.random.default_rng(seed)
+    taps = jnp.asarray(rng.standard_normal((*kernel, 2, 2 * groups)), jnp.float32)
+    try:
+        A = la.Convolution(taps, spatial, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    except DimensionMismatch:
+        return
+    d = jnp.asarray(rng.standard_normal(A.shape[0]), jnp.float32)
+    entries = jax.jit(lambda A, d: (convolution_entries(A, d), convolution_entries(A, d, transposed=True).T))
+    expected = np.asarray(d)[:, None] * np.asarray(jax.jit(lambda A: A @ jnp.eye(A.shape[1]))(A))
+    for matrix in entries(A, d):
+        np.testing.assert_allclose(matrix, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["dense", "structured", "coloured"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+def test_every_route_gives_the_same_matrix(method, dtype, key):
+    x = jax.random.normal(key, (6, 5, 2)).astype(dtype)
+    expected = jax.jit(jax.jacfwd(composed, holomorphic=dtype == "complex64"))(x).reshape(60, 60)
+    matrix = la.materialize(la.jacobian(composed, x, method=method))
+    tolerance = 0.1 if dtype == "bfloat16" else 1e-5
+    np.testing.assert_allclose(np.asarray(matrix, np.complex64), np.asarray(expected, np.complex64), atol=tolerance)
+    assert matrix.dtype == dtype
+
+
+@pytest.mark.parametrize("method", ["structured", "coloured"])
+def test_under_transformations(method, key, x64):
+    xs = jax.random.normal(key, (2, 6, 5, 2), "float64")
+    matrices = jax.jit(jax.vmap(lambda x: la.materialize(la.jacobian(composed, x, method=method))))(xs)
+    np.testing.assert_allclose(matrices[1], jax.jit(jax.jacfwd(composed))(xs[1]).reshape(60, 60), atol=1e-12)
+    size = jax.jit(lambda x: la.norm(la.jacobian(composed, x, method=method)))
+    check_grads(size, (xs[0],), 1, modes=["rev"])
+
+
+# --- colours ---
+
+
+def test_colours_of_images_are_as_few_as_a_row_has_entries():
+    found = coloring_of(composed, jnp.zeros((6, 5, 2)))
+    assert found.count == 5 * 5 * 2 == np.bincount(found.rows).max()
+    for row in range(0, 60, 7):
+        colors = found.colors[found.columns[found.rows == row]]
+        assert len(set(colors.tolist())) == colors.size
+    pattern = np.zeros((60, 60), bool)
+    pattern[found.rows, found.columns] = True
+    assert (np.asarray(la.materialize(la.jacobian(composed, jnp.ones((6, 5, 2)), method="dense")))[~pattern] == 0).all()
+    assert coloring_of(composed, jnp.zeros((6, 5, 2))) is found  # once per architecture
+    assert coloring_of(composed, jnp.zeros((6, 4, 2))) is not found
+
+
+def largest(x):
+    """A maximum has no structure here; only asdex knows where the Jacobian can be nonzero."""
+    return jnp.max(jnp.sin(x).reshape(-1, 2), axis=1)
+
+
+def wheel(x):
+    """Neighbours on a ring of 7: what wraps around has no period."""
+    return x * jnp.roll(x, 1)
+
+
+def test_asdex_finds_the_pattern_where_the_program_gives_none(key):
+    x = jax.random.normal(key, (8,))
+    assert la.jacobian(largest, x).structure is None
+    np.testing.assert_allclose(la.materialize(la.jacobian(largest, x, method="coloured")), reference(largest, x))
+    assert coloring_of(largest, x).count == 1 and coloring_of(largest, x).mode == "reverse"
+    x = jax.random.normal(key, (7,))
+    np.testing.assert_allclose(la.materialize(la.jacobian(wheel, x, method="coloured")), reference(wheel, x))
+    assert coloring_of(wheel, x).count == 3
+
+
+def test_wide_jacobians_colour_their_rows(key):
+    x = jax.random.normal(key, (12,))
+    f = lambda x: jnp.sin(x).reshape(4, 3).sum(1)  # noqa: E731
+    assert coloring_of(f, x).mode == "reverse"
+    np.testing.assert_allclose(la.materialize(la.jacobian(f, x, method="coloured")), reference(f, x), atol=1e-6)
+
+
+def test_without_asdex_the_dense_route_serves_and_says_so(monkeypatch, key):
+    def big(x):
+        return nnx.max_pool(jnp.cos(x)[None], (2, 2), (1, 1), padding="SAME")[0]
+
+    given = builtins.__import__
+
+    def without(name, *rest, **options):
+        if name == "asdex":
+            raise AttributeError("jax has no attribute 'private'")
+        return given(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    x = jax.random.normal(key, (12, 12, 1))
+    with pytest.warns(RuntimeWarning, match="formed by all products: .*asdex.*cannot be imported .AttributeError"):
+        matrix = la.materialize(la.jacobian(big, x))
+    np.testing.assert_allclose(matrix, reference(big, x), atol=1e-6)
+    with pytest.raises(LinearAlgebraError, match=r"needs asdex here.*install lax-linalg\[full\].*method='dense'"):
+        coloring._detected(big, x, ())
+
+
+# --- the choice ---
+
+
+def test_the_choice_follows_the_counted_cost():
+    images = jnp.zeros((8, 8, 4))
+    conv = models.Conv(4, 4, 3, rngs=RNGS)
+    route = la.jacobian(one(conv), images).route()
+    assert route.method == "structured" and route.flops["structured"] < route.flops["dense"] / 40
+    assert la.jacobian(jax.nn.softmax, jnp.zeros(8)).route().method == "dense"
+    two = la.jacobian(lambda x: one(conv)(jnp.tanh(one(conv)(x))), jnp.zeros((16, 16, 4)))
+    assert min(two.route().flops, key=two.route().flops.get) == two.route().method != "dense"
+    assert la.jacobian(jnp.tanh, images, mode="forward").route().method == "dense"
+    small = la.jacobian(composed, jnp.zeros((6, 5, 2)), memory_budget=1000)
+    assert "structured" not in small.route().flops  # its intermediate batch would not fit
+
+
+def test_linear_layers_are_factorised_once_for_the_whole_batch(key):
+    def count(f):
+        J = la.layer_jacobians({"f": f}, jax.random.normal(key, (5, 4)))["f"]
+        return str(jax.make_jaxpr(la.svdvals)(J)).count("f32[5,4,4]")
+
+    assert count(lambda x: W @ x + 1) == 0
+    assert count(lambda x: jnp.tanh(W @ x)) > 0
+
+
+def test_memory_is_reused(key):
+    x = jax.random.normal(key, (4, 4, 2))
+    for f in (one(models.Conv(2, 2, 3, rngs=RNGS)), jax.nn.softmax):
+        J = la.jacobian(f, x)
+        old = jnp.full((32, 32), jnp.nan)
+        where = old.unsafe_buffer_pointer()
+        new = la.materialize(J, out=old)
+        np.testing.assert_allclose(new, reference(f, x), atol=1e-6)
+        assert old.is_deleted()
+    assert where is not None
+    J = la.jacobian(one(models.Conv(2, 2, 3, rngs=RNGS)), x)
+    first = la.materialize(J)
+    where = first.unsafe_buffer_pointer()
+    assert la.materialize(J, out=first).unsafe_buffer_pointer() == where
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: la.jacobian(jnp.sin, jnp.ones(3), method="sparse"), UnknownNameError, "unknown jacobian method"),
+        (
+            lambda: la.materialize(la.jacobian(jax.nn.softmax, jnp.ones(3), method="structured")),
+            LinearAlgebraError,
+            "Jacobian of softmax has no structure: .* depends on the input and is no convolution",
+        ),
+        (
+            lambda: la.materialize(la.jacobian(jnp.sin, jnp.ones(3)), out=jnp.ones((3, 4))),
+            DimensionMismatch,
+            r"out must be 3×3 float32, got \[3, 4\] float32",
+        ),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_equinox_layers_have_structure(key):
+    layer = eqx.nn.Linear(3, 2, key=key)
+    assert kinds(la.jacobian(layer, jnp.ones(3)).structure) == ["Dense"]
