@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lax_linalg import platform as platform
+from lax_linalg import gallery as gallery, platform as platform
 from lax_linalg.budget import ProbeBudget as ProbeBudget
 from lax_linalg.errors import (
     ConvergenceError as ConvergenceError,

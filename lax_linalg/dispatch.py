@@ -53,6 +53,7 @@ class Verb(Generic[P, R]):
         arity: how many leading arguments are operators and take part in the dispatch.
         square: whether the (first) operator must be square.
         finite: whether NaN and infinity are refused (checked outside of ``jit`` only, where the values are known).
+        promote: whether half precision becomes float32 before a rule sees it.
         rules: the dispatch table, generic rule first.
 
     Example:
@@ -61,10 +62,20 @@ class Verb(Generic[P, R]):
         'Moduli of the diagonal, sorted.'
     """
 
-    def __init__(self, function: Callable[P, R], *, arity: int, square: bool, finite: bool, algorithm: str, cost: str):
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        arity: int,
+        square: bool,
+        finite: bool,
+        promote: bool,
+        algorithm: str,
+        cost: str,
+    ):
         functools.update_wrapper(self, function)
         self.name = function.__name__
-        self.arity, self.square, self.finite = arity, square, finite
+        self.arity, self.square, self.finite, self.promote = arity, square, finite, promote
         self.rules: list[Rule] = []
         self._function = plum.Function(function)
         self._algorithm, self._cost = algorithm, cost
@@ -140,6 +151,8 @@ class Verb(Generic[P, R]):
         if self.finite:
             for a in operators:
                 require_finite(a, self.name)
+        if self.promote:
+            operators = tuple(a._computed() if _is_half(a) else a for a in operators)
         rule = self._resolve(tuple(type(a) for a in operators))
         # accelerators multiply float32 matrices in fewer bits unless told otherwise, which no residual bound survives
         with jax.default_matmul_precision("highest"):
@@ -150,14 +163,36 @@ class Verb(Generic[P, R]):
 
 
 def verb(
-    *, algorithm: str, cost: str, arity: int = 1, square: bool = False, finite: bool = True
+    *,
+    algorithm: str,
+    cost: str,
+    arity: int = 1,
+    square: bool = False,
+    finite: bool = True,
+    promote: bool | None = None,
 ) -> Callable[[Callable[P, R]], Verb[P, R]]:
-    """Declare a verb; the decorated function carries the public docstring and is the generic rule."""
+    """Declare a verb; the decorated function carries the public docstring and is the generic rule.
+
+    Verbs that refuse NaN compute, and see float32 in place of half precision unless `promote` says otherwise.
+    """
 
     def declare(function: Callable[P, R]) -> Verb[P, R]:
-        return Verb(function, arity=arity, square=square, finite=finite, algorithm=algorithm, cost=cost)
+        return Verb(
+            function,
+            arity=arity,
+            square=square,
+            finite=finite,
+            promote=finite if promote is None else promote,
+            algorithm=algorithm,
+            cost=cost,
+        )
 
     return declare
+
+
+def _is_half(A: LinearOperator) -> bool:
+    """Whether A is of half precision (an I of any size and a pytree of axes have parameters all the same)."""
+    return jnp.issubdtype(A.dtype, jnp.floating) and jnp.finfo(A.dtype).bits < 32
 
 
 def require_square(A: LinearOperator, verb_name: str) -> None:

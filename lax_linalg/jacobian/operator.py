@@ -117,6 +117,10 @@ class Jacobian(LinearOperator):
 
         return jax.vmap(column, in_axes=1, out_axes=1)(X)
 
+    def _computed(self) -> Jacobian:
+        """J itself: its precision is that of f."""
+        return self
+
     def _describe(self) -> str:
         adverb = {
             (False, False): "",

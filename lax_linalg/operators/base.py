@@ -62,6 +62,17 @@ class LinearOperator:
         """A X for columns X [n, k], already of dtype result_type(A, X)."""
         raise NotImplementedError
 
+    def _computed(self) -> LinearOperator:
+        """The same operator with half-precision parameters as float32, the precision in which verbs compute."""
+
+        def promoted(x: Any) -> Any:
+            if isinstance(x, LinearOperator):
+                return x._computed()
+            half = jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32
+            return x.astype(jnp.float32) if half else x
+
+        return jax.tree.map(promoted, self, is_leaf=lambda x: isinstance(x, LinearOperator) and x is not self)
+
     def _describe(self) -> str:
         """What the printed form adds behind the type, e.g. "3×3, 16→16, stride 1"."""
         return ""

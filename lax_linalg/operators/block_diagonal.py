@@ -26,6 +26,7 @@ from lax_linalg.verbs.functions import exp, log, sqrt
 from lax_linalg.verbs.lu import LU, lu
 from lax_linalg.verbs.norms import norm, opnorm, require_p, scaled_norm
 from lax_linalg.verbs.polar import Polar, polar
+from lax_linalg.verbs.predicates import ishermitian
 from lax_linalg.verbs.qr import QR, qr
 from lax_linalg.verbs.schur import Schur, schur
 from lax_linalg.verbs.solve import by_columns, default_rtol, inv, lstsq, pinv, solve
@@ -317,7 +318,11 @@ def _(A: BlockDiagonal) -> Cholesky:
     """Factors of square blocks, placed on the diagonal."""
     if not _plain(A):
         return cholesky.fallback(A)
-    L = _placed([f.L for f in _each_or_raise(A, cholesky)])
+    factors = _each_or_raise(A, cholesky)
+    # in a batched call a block that is not Hermitian cannot raise
+    if not isinstance(factors[0].L, Tracer) and not all(bool(ishermitian(b)) for b in A.blocks):
+        return cholesky.fallback(A)
+    L = _placed([f.L for f in factors])
     return Cholesky(L, L.conj().T)
 
 

@@ -296,7 +296,7 @@ def _(A: Kronecker) -> LogAbsDet:
 @by_columns
 def _(A: Kronecker, b: jax.Array) -> jax.Array:
     """Solves with one factor after the other."""
-    if A.shape[0] != A.shape[1]:
+    if A.shape[0] != A.shape[1] or 0 in A.shape:
         return lstsq(A, b)
     if not _square(A):
         (m, n), (p, q) = A.left.shape, A.right.shape

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import DenseLimitError
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.base import LinearOperator, as_operator
 
 _dense_limit = contextvars.ContextVar("dense_limit", default=4 * 2**30)
 
@@ -101,7 +101,7 @@ def dense(A: LinearOperator) -> jax.Array:
         >>> dense(jnp.ones((2, 2), jnp.bfloat16)).dtype
         dtype('float32')
     """
-    array = materialize(A)
+    array = materialize(as_operator(A)._computed())
     return array.astype(compute_dtype(array.dtype))
 
 
@@ -157,7 +157,7 @@ def diag(A: LinearOperator) -> jax.Array:
     return jnp.diagonal(materialize(A))
 
 
-@verb(algorithm="Sum of the diagonal.", cost="cost of diag", square=True, finite=False)
+@verb(algorithm="Sum of the diagonal.", cost="cost of diag", square=True, finite=False, promote=True)
 def tr(A: LinearOperator) -> jax.Array:
     """Trace, tr A = Σ_i A[i, i].
 

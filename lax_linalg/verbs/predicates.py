@@ -7,11 +7,13 @@ import jax.numpy as jnp
 
 from lax_linalg.dispatch import verb
 from lax_linalg.operators.base import LinearOperator
-from lax_linalg.verbs.basic import dense
+from lax_linalg.verbs.basic import compute_dtype, dense
 
 
 def tolerance(A: LinearOperator, a: jax.Array, rtol: float | None) -> float:
-    """The relative tolerance of the predicates: rtol, or 10 max(m, n) ε of the dtype A was given in.
+    """The relative tolerance of the predicates: rtol, or 10 max(m, n) ε of what is computed in.
+
+    In half precision it is at least 4 ε of that, which rounding the entries alone can cost.
 
     Example:
         >>> import jax.numpy as jnp, lax_linalg as la
@@ -20,15 +22,16 @@ def tolerance(A: LinearOperator, a: jax.Array, rtol: float | None) -> float:
     """
     if rtol is not None:
         return rtol
-    dtype = A.dtype if jnp.issubdtype(A.dtype, jnp.inexact) else a.dtype
-    return 10 * max(A.shape) * float(jnp.finfo(dtype).eps)
+    given = A.dtype if jnp.issubdtype(A.dtype, jnp.inexact) else a.dtype
+    computed = 10 * max(A.shape) * float(jnp.finfo(compute_dtype(given)).eps)
+    return max(computed, 4 * float(jnp.finfo(given).eps))
 
 
 def _small(difference: jax.Array, tol: float, scale: jax.Array | float) -> jax.Array:
     return jnp.linalg.norm(difference) <= tol * scale
 
 
-@verb(algorithm="Compares the materialised matrix with its transpose.", cost="O(n²)")
+@verb(algorithm="Compares the materialised matrix with its transpose.", cost="O(n²)", promote=False)
 def issymmetric(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A = Aᵀ, that is ‖A − Aᵀ‖_F ≤ rtol ‖A‖_F.
 
@@ -50,7 +53,7 @@ def issymmetric(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(a - a.T, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
-@verb(algorithm="Compares the materialised matrix with its adjoint.", cost="O(n²)")
+@verb(algorithm="Compares the materialised matrix with its adjoint.", cost="O(n²)", promote=False)
 def ishermitian(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A = Aᴴ, that is ‖A − Aᴴ‖_F ≤ rtol ‖A‖_F.
 
@@ -72,7 +75,7 @@ def ishermitian(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(a - a.conj().T, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
-@verb(algorithm="Hermitian, and the Cholesky factorisation exists.", cost="O(n³)")
+@verb(algorithm="Hermitian, and the Cholesky factorisation exists.", cost="O(n³)", promote=False)
 def isposdef(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A is Hermitian (up to rtol) and positive definite: its Cholesky factorisation succeeds.
 
@@ -94,7 +97,7 @@ def isposdef(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return hermitian & jnp.isfinite(jnp.linalg.cholesky(dense(A))).all()
 
 
-@verb(algorithm="Gram matrix of the shorter side of the materialised matrix.", cost="O(mn min(m, n))")
+@verb(algorithm="Gram matrix of the shorter side of the materialised matrix.", cost="O(mn min(m, n))", promote=False)
 def isunitary(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether AᴴA = I (m ≥ n) or A Aᴴ = I (m < n), that is ‖G − I‖_F ≤ rtol √k for the Gram matrix G of order k.
 
@@ -117,7 +120,7 @@ def isunitary(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(gram - jnp.eye(k, dtype=a.dtype), tolerance(A, a, rtol), float(k) ** 0.5)
 
 
-@verb(algorithm="Real and unitary.", cost="cost of isunitary")
+@verb(algorithm="Real and unitary.", cost="cost of isunitary", promote=False)
 def isorthogonal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A is real with orthonormal columns (or rows, if they are fewer): `isunitary` without imaginary parts.
 
@@ -140,7 +143,7 @@ def isorthogonal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return unitary & _small(a.imag, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
-@verb(algorithm="Commutator of the materialised matrix with its adjoint.", cost="O(n³)")
+@verb(algorithm="Commutator of the materialised matrix with its adjoint.", cost="O(n³)", promote=False)
 def isnormal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A Aᴴ = AᴴA, that is ‖A Aᴴ − AᴴA‖_F ≤ rtol ‖A‖_F²: A has an orthonormal eigenbasis.
 
@@ -163,7 +166,7 @@ def isnormal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(a @ h - h @ a, tolerance(A, a, rtol), jnp.linalg.norm(a) ** 2)
 
 
-@verb(algorithm="Weighs the materialised entries off the diagonal.", cost="O(mn)")
+@verb(algorithm="Weighs the materialised entries off the diagonal.", cost="O(mn)", promote=False)
 def isdiag(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A is diagonal, that is the entries off the diagonal have a Frobenius norm ≤ rtol ‖A‖_F.
 
@@ -184,7 +187,7 @@ def isdiag(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(off, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
-@verb(algorithm="Weighs the materialised entries below the diagonal.", cost="O(mn)")
+@verb(algorithm="Weighs the materialised entries below the diagonal.", cost="O(mn)", promote=False)
 def istriu(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A is upper triangular, that is the entries below the diagonal have a Frobenius norm ≤ rtol ‖A‖_F.
 
@@ -204,7 +207,7 @@ def istriu(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(jnp.tril(a, -1), tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
-@verb(algorithm="Weighs the materialised entries above the diagonal.", cost="O(mn)")
+@verb(algorithm="Weighs the materialised entries above the diagonal.", cost="O(mn)", promote=False)
 def istril(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A is lower triangular, that is the entries above the diagonal have a Frobenius norm ≤ rtol ‖A‖_F.
 
