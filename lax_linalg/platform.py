@@ -128,7 +128,21 @@ def eigvals(a: jax.Array) -> jax.Array:
         >>> print(eigvals(jnp.eye(1)))
         [1.+0.j]
     """
-    return _eigvals(a) if a.shape[-1] else jnp.zeros((0,), _complex(a.dtype))
+    if a.shape[-1] == 0:
+        return jnp.zeros((0,), _complex(a.dtype))
+    unit = _unit(a)
+    return unit * _eigvals(a / unit)
+
+
+def _unit(a: jax.Array) -> jax.Array:
+    """The power of two next to the largest modulus, by which division is exact; a constant for the derivative.
+
+    LAPACK's geev works on a matrix brought into the middle of the floating-point range where its entries are near the
+    end of it, and XLA's call hands back eigenvalues of that one.
+    """
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(a)))
+    _, exponent = jnp.frexp(jnp.where(largest > 0, largest, 1))
+    return jnp.ldexp(jnp.ones((), largest.dtype), exponent - 1)
 
 
 @jax.custom_jvp
@@ -159,7 +173,11 @@ def eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         (2, 2)
     """
     n, dtype = a.shape[-1], _complex(a.dtype)
-    return _eig(a) if n else (jnp.zeros((0,), dtype), jnp.zeros((0, 0), dtype))
+    if n == 0:
+        return jnp.zeros((0,), dtype), jnp.zeros((0, 0), dtype)
+    unit = _unit(a)
+    w, v = _eig(a / unit)
+    return unit * w, v
 
 
 @jax.custom_jvp

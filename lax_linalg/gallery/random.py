@@ -150,7 +150,7 @@ def randeigh(key: jax.Array, eigenvalues: Any, dtype: Any = None) -> Known:
         dtype: of the matrix.
 
     Returns:
-        `Known(matrix, eigvals, svdvals, det, logabsdet, cond, norm)`, the matrix a `Symmetric` (`Hermitian` if complex).
+        `Known(matrix, eigvals, svdvals, det, logabsdet, cond, norm)`, a `Symmetric` (`Hermitian` if complex) matrix.
 
     Raises:
         DimensionMismatch: unless there is an eigenvalue.

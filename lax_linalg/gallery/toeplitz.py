@@ -135,7 +135,7 @@ def prolate_commuting(n: int, w: float = 0.25) -> np.ndarray:
         The matrix [n, n], a NumPy array.
 
     Example:
-        >>> prolate_commuting(2)[0, 1]
+        >>> float(prolate_commuting(2)[0, 1])
         0.5
 
     Source: Slepian, Prolate spheroidal wave functions V: the discrete case, Bell System Tech. J. (1978).

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.dense import Dense
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
+from lax_linalg.verbs.cholesky import Cholesky, cholesky
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
-from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
+from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigen, sorted_eigenvalues
 from lax_linalg.verbs.functions import exp, log, sqrt
-from lax_linalg.verbs.norms import norm
+from lax_linalg.verbs.lu import LU, lu
+from lax_linalg.verbs.norms import cond, norm, opnorm, require_p, scaled_norm
+from lax_linalg.verbs.polar import Polar, polar
+from lax_linalg.verbs.predicates import isdiag, isnormal, issymmetric, istril, istriu
+from lax_linalg.verbs.qr import QR, qr
+from lax_linalg.verbs.schur import Schur, schur
 from lax_linalg.verbs.solve import by_columns, default_rtol, inv, lstsq, pinv, reciprocals, require_nonzero, solve
-from lax_linalg.verbs.svd import svdvals
+from lax_linalg.verbs.svd import SVD, svd, svdvals
 
 
 @operator(data=("diagonal",))
@@ -120,8 +127,21 @@ def _(A: Diagonal) -> jax.Array:
 @norm.rule(Diagonal, cost="O(n)")
 def _(A: Diagonal, p: float = 2) -> jax.Array:
     """Vector norm of the diagonal."""
-    d = A.diagonal.astype(compute_dtype(A.dtype))
-    return jnp.linalg.norm(d, p) if d.size else jnp.zeros((), jnp.abs(d).dtype)
+    return scaled_norm(_computed(A), p)
+
+
+@opnorm.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal, p: float = 2) -> jax.Array:
+    """Largest modulus of the diagonal, for p = 1, 2 and ∞."""
+    require_p(p)
+    return jnp.max(jnp.abs(_computed(A)), initial=0)
+
+
+@cond.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal, p: float = 2) -> jax.Array:
+    """Ratio of extreme moduli of the diagonal, for p = 1, 2 and ∞."""
+    require_p(p)
+    return cond.fallback(A, 2)
 
 
 def _computed(A: Diagonal) -> jax.Array:
@@ -131,6 +151,86 @@ def _computed(A: Diagonal) -> jax.Array:
 def _complex(A: Diagonal) -> jax.Array:
     d = _computed(A)
     return d.astype(jnp.result_type(d.dtype, jnp.complex64))
+
+
+def _placed(A: Diagonal) -> tuple[jax.Array, jax.Array]:
+    """The materialised matrix and the identity, in the dtype of A's factorisations."""
+    d = _computed(A)
+    require_dense(A.shape, d.dtype)
+    return jnp.diag(d), jnp.eye(A.shape[0], dtype=d.dtype)
+
+
+def _phases(d: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """d/|d|, 1 where d is 0, and |d|."""
+    modulus = jnp.abs(d)
+    nonzero = modulus > 0
+    return jnp.where(nonzero, d / jnp.where(nonzero, modulus, 1), 1), modulus
+
+
+@eigen.rule(Diagonal, cost="O(n²), the size of the vectors")
+def _(A: Diagonal) -> Eigen:
+    """The diagonal, sorted, with unit vectors."""
+    return sorted_eigen(_complex(A), _placed(A)[1].astype(_complex(A).dtype))
+
+
+@schur.rule(Diagonal, cost="O(n²), the size of the factors")
+def _(A: Diagonal) -> Schur:
+    """The matrix itself and the identity."""
+    w = _complex(A)
+    T, identity = (x.astype(w.dtype) for x in _placed(A))
+    return Schur(T, identity, w)
+
+
+@svd.rule(Diagonal, cost="O(n²), the size of the vectors")
+def _(A: Diagonal, *, full: bool = False) -> SVD:
+    """Unit vectors by decreasing modulus, with the phases of the diagonal on the left."""
+    phase, modulus = _phases(_computed(A))
+    order = jnp.argsort(-modulus)
+    V = _placed(A)[1][:, order]
+    return SVD(V * phase[order], modulus[order], V.T)
+
+
+@polar.rule(Diagonal, cost="O(n²), the size of the factors")
+def _(A: Diagonal) -> Polar:
+    """Phases and moduli."""
+    phase, modulus = _phases(_computed(A))
+    require_dense(A.shape, phase.dtype)
+    return Polar(jnp.diag(phase), jnp.diag(modulus.astype(phase.dtype)))
+
+
+@qr.rule(Diagonal, cost="O(n²), the size of the factors")
+def _(A: Diagonal) -> QR:
+    """The identity and the matrix itself."""
+    R, identity = _placed(A)
+    return QR(identity, R)
+
+
+@lu.rule(Diagonal, cost="O(n²), the size of the factors")
+def _(A: Diagonal) -> LU:
+    """The identity and the matrix itself, without pivoting."""
+    U, identity = _placed(A)
+    return LU(identity, U, jnp.arange(A.shape[0], dtype=jnp.int32))
+
+
+@cholesky.rule(Diagonal, cost="O(n²), the size of the factors")
+def _(A: Diagonal) -> Cholesky:
+    """Square roots of the diagonal."""
+    d = _computed(A)
+    if not isinstance(d, Tracer) and not bool(jnp.all((d.real > 0) & (d.imag == 0))):
+        return cholesky.fallback(A)  # says what is wrong with the matrix
+    require_dense(A.shape, d.dtype)
+    positive = d.real > 0
+    L = jnp.diag(jnp.where(positive, jnp.sqrt(jnp.where(positive, d.real, 1)), jnp.nan).astype(d.dtype))
+    return Cholesky(L, L)
+
+
+def _always(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """True by type."""
+    return jnp.asarray(True)
+
+
+for _predicate in (issymmetric, isnormal, isdiag, istriu, istril):
+    _predicate.rule(Diagonal, cost="O(1)")(_always)
 
 
 @det.rule(Diagonal, cost="O(n)")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.dispatch import verbs
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.dense import Dense
@@ -12,11 +16,18 @@ from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.lazy import Sum
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
+from lax_linalg.verbs.cholesky import cholesky
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
-from lax_linalg.verbs.eigen import eigvals
+from lax_linalg.verbs.eigen import eigen, eigvals
 from lax_linalg.verbs.functions import exp, log, sqrt
+from lax_linalg.verbs.lu import lu
+from lax_linalg.verbs.norms import cond, norm, opnorm
+from lax_linalg.verbs.polar import polar
+from lax_linalg.verbs.predicates import isdiag, ishermitian, isnormal, issymmetric, istril, istriu
+from lax_linalg.verbs.qr import qr
+from lax_linalg.verbs.schur import schur
 from lax_linalg.verbs.solve import by_columns, inv, lstsq, pinv, require_nonzero, solve
-from lax_linalg.verbs.svd import svdvals
+from lax_linalg.verbs.svd import svd, svdvals
 
 
 @operator(data=("value",), meta=("n",))
@@ -196,6 +207,21 @@ def _(A: UniformScaling) -> UniformScaling:
 def _(A: UniformScaling) -> UniformScaling:
     """√λ."""
     return UniformScaling(jnp.sqrt(_complex(A)), A.n)
+
+
+def _as_diagonal(name: str) -> Callable[..., Any]:
+    def rule(A: UniformScaling, *args: Any, **options: Any) -> Any:
+        """That of the diagonal matrix."""
+        return verbs[name](Diagonal(_diagonal(A)), *args, **options)
+
+    return rule
+
+
+for _verb in (norm, opnorm, cond, eigen, schur, svd, polar, qr, lu, cholesky):
+    _cost = "O(n)" if _verb in (norm, opnorm, cond) else "O(n²), the size of the factors"
+    _verb.rule(UniformScaling, cost=_cost)(_as_diagonal(_verb.name))
+for _predicate in (issymmetric, ishermitian, isnormal, isdiag, istriu, istril):
+    _predicate.rule(UniformScaling, cost="O(n)")(_as_diagonal(_predicate.name))
 
 
 # --- sums: I takes the other term's size ---

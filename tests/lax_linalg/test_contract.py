@@ -1,0 +1,116 @@
+"""The contract: every structure × every verb × every transformation, dtype and degenerate size.
+
+A run is one structure under one condition, with all verbs that apply. The default run covers every structure and every
+condition, each variant of a structure under another one; the whole cross is marked slow.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import verb_derivatives as _derivatives
+import verb_oracle as _oracle
+from structure_cases import CASES, make
+from verb_derivatives import check_derivatives
+from verb_oracle import CHECKS, Reference, check_verbs, jitted, vmapped
+
+import lax_linalg as la
+from lax_linalg import dispatch, documentation
+
+EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23, "bfloat16": 2.0**-23}
+
+
+def eager(name: str, n: int, dtype: str) -> None:
+    A, a = make(name, n, dtype)
+    half = dtype == "bfloat16"
+    if half and isinstance(A, la.Jacobian):  # the function itself runs in half precision
+        a = np.asarray(la.materialize(A)).astype(np.float64)
+    # entries of half precision are rounded, spectra are computed from the parameters
+    only = set(CHECKS) - {"diag"} if half else ()
+    check_verbs(A, only, Reference(a, EPS[dtype], 2.0**-7 if half else 0.0))
+
+
+def entries(name: str) -> None:
+    A, a = make(name)
+    assert A.shape == a.shape
+    assert repr(A).startswith(f"{A.shape[0]}×{A.shape[1]} {type(A).__name__}{{{A.dtype.name}}}")
+    X, Y = (np.random.default_rng(k).standard_normal((a.shape[k], 3)) for k in (1, 0))
+    for got, want in (
+        (la.materialize(A), a),
+        (A @ X, a @ X),
+        (A @ X[:, 0], a @ X[:, 0]),
+        (A.T @ Y, a.T @ Y),
+        (A.H @ Y, a.conj().T @ Y),
+        (Y.T @ A, Y.T @ a),
+        (la.materialize(2.0 * A), 2 * a),
+        (la.materialize(A.H @ A), a.conj().T @ a),
+        (la.materialize(la.conj(A)), a.conj()),
+        (la.materialize(A.T.T), a),
+        (la.materialize(la.kron(A, np.ones((1, 2)))), np.kron(a, np.ones((1, 2)))),
+    ):
+        np.testing.assert_allclose(np.asarray(got), want, atol=1e-12)
+    B = jax.jit(lambda A: A)(A)  # a pytree that keeps its structure
+    assert jax.tree.structure(B) == jax.tree.structure(A)
+    repr(jax.tree.map(lambda _: 0, A))
+
+
+CONDITIONS = {
+    "entries": lambda name: entries(name),
+    "float64": lambda name: eager(name, 5, "float64"),
+    "complex128": lambda name: eager(name, 5, "complex128"),
+    "float32": lambda name: eager(name, 5, "float32"),
+    "bfloat16": lambda name: eager(name, 5, "bfloat16"),
+    "size 0": lambda name: eager(name, 0, "float64"),
+    "size 1": lambda name: eager(name, 1, "complex128"),
+    "jit": lambda name: check_verbs(make(name)[0], (), Reference(make(name)[1]), jitted),
+    "vmap": lambda name: check_verbs(make(name)[0], (), Reference(make(name)[1]), vmapped(make(name, seed=1)[0])),
+    "grad": lambda name: check_derivatives(make(name, 4)[0], Reference(make(name, 4)[1])),
+    "complex grad": lambda name: check_derivatives(
+        make(name, 3, "complex128")[0], Reference(make(name, 3, complex)[1])
+    ),
+}
+
+
+def runs():
+    """Every pair, those outside of the covering choice marked slow: case i runs under condition i, and its entries."""
+    others = [c for c in CONDITIONS if c != "entries"]
+    for i, name in enumerate(CASES):
+        for condition in CONDITIONS:
+            chosen = condition in ("entries", others[i % len(others)])
+            yield pytest.param(name, condition, marks=() if chosen else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "condition"), list(runs()))
+def test_contract(name, condition, x64):
+    if name == "convolution" and condition == "size 0":
+        pytest.skip("an image has at least one pixel")
+    CONDITIONS[condition](name)
+
+
+def test_no_structure_and_no_verb_is_forgotten():
+    classes = {type(make(name)[0]) for name in CASES}
+    assert {c.__name__ for c in documentation.structures() if c not in classes and not c.__subclasses__()} == set()
+    source = "".join(pathlib.Path(p).read_text() for p in (_oracle.__file__, _derivatives.__file__, __file__))
+    for verb in dispatch.verbs.values():
+        if hasattr(la, verb.name):
+            assert f"v.{verb.name}(" in source or f"la.{verb.name}" in source, f"no check calls {verb.name}"
+
+
+@pytest.mark.parametrize("verb", ["svdvals", "det", "eigvals", "solve", "materialize", "opnorm", "svd", "exp"])
+def test_a_batch_maps_every_verb_over_its_members(verb, x64):
+    c = jnp.asarray(np.random.default_rng(0).standard_normal((3, 4)))
+    batch = la.Batch(la.Circulant, c)
+    call = getattr(la, verb)
+    options = (jnp.ones(4),) if verb == "solve" else ()
+    if verb == "exp":
+        with pytest.raises(la.DimensionMismatch, match="use batch\\[b\\] one by one"):
+            call(batch)
+        return
+    together = call(batch, *options)
+    for b in range(3):
+        for got, want in zip(jax.tree.leaves(together), jax.tree.leaves(call(la.Circulant(c[b]), *options))):
+            np.testing.assert_allclose(got[b], want, atol=1e-12)

@@ -1,0 +1,246 @@
+"""Test ratios over a table of sizes, dtypes and spectra, as LAPACK's own test programs form them: all below 30.
+
+The table is that of `dchkst`, `ddrvbd` and `dchkge`: zero, identity, evenly spaced, geometric and clustered values down
+to ε, and the same scaled near under- and overflow. Residuals are formed in extended precision, whose range is wider.
+XLA takes subnormal numbers for zero, so that systems near underflow are solved for values that are not small beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import lax_linalg as la
+
+THRESHOLD = 30.0
+SIZES = (0, 1, 2, 3, 5, 10, 16, 25, 40)
+
+
+def values(kind: str, n: int, eps: float) -> np.ndarray:
+    """n values from 1 down, in LAPACK's modes."""
+    t = np.arange(n) / max(n - 1, 1)
+    return {
+        "zero": np.zeros(n),
+        "identity": np.ones(n),
+        "evenly spaced": 1 - t * (1 - eps),
+        "geometric": eps**t,
+        "one large": np.r_[1.0, np.full(n, eps)][:n],
+        "one small": np.r_[np.ones(max(n - 1, 0)), eps][:n] if n > 1 else np.ones(n),
+        "moderate": 1e-2**t,
+    }[kind]
+
+
+KINDS = ("zero", "identity", "evenly spaced", "geometric", "one large", "one small", "moderate")
+SCALES = ("1", "near underflow", "near overflow")
+
+
+def scale_of(name: str, dtype: type) -> float:
+    """A power of two: near underflow is that of LAPACK, a quarter of the smallest normal number over ε."""
+    limits = np.finfo(dtype)
+    exponent = int(limits.minexp) + int(limits.nmant) - 2
+    return 2.0 ** {"1": 0, "near underflow": exponent, "near overflow": -exponent}[name]
+
+
+def unitary(generator: np.random.Generator, n: int, complex_: bool) -> np.ndarray:
+    x = generator.standard_normal((n, n)) + (1j * generator.standard_normal((n, n)) if complex_ else 0)
+    return np.linalg.qr(x)[0] if n else x
+
+
+class Ratios:
+    """The matrix in extended precision, and ratios of residuals to its norm, its size and the unit roundoff."""
+
+    def __init__(self, a: np.ndarray):
+        self.a, self.n = wide(a), max(*a.shape, 1)
+        self.eps = float(np.finfo(a.dtype).eps)
+        self.norm = frobenius(self.a)
+
+    def small(self, residual: np.ndarray, scale: float | None = None) -> None:
+        size = frobenius(wide(residual))
+        bound = THRESHOLD * self.n * self.eps * (self.norm if scale is None else scale)
+        assert size <= bound, f"ratio {size / bound * THRESHOLD if bound else np.inf:.3g}"
+
+    def unitary(self, Q: np.ndarray) -> None:
+        Q = wide(Q)
+        self.small(Q.conj().T @ Q - np.eye(Q.shape[1]), 1.0)
+
+
+def wide(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x)
+    return x.astype(np.clongdouble if np.iscomplexobj(x) else np.longdouble)
+
+
+def frobenius(x: np.ndarray) -> np.longdouble:
+    return np.sqrt(np.sum(x.real**2 + x.imag**2))
+
+
+# --- one function a factorisation ---
+
+
+def check_svd(a, r):
+    U, S, Vt = map(np.asarray, la.svd(a))
+    r.small(wide(U) * wide(S) @ wide(Vt) - r.a)
+    r.unitary(U)
+    r.unitary(Vt.conj().T)
+    assert np.all(np.diff(S) <= 0)
+    assert np.all(S >= 0)
+    r.small(wide(la.svdvals(a)) - wide(S), float(r.norm))
+
+
+def check_schur(a, r):
+    T, Z, _ = map(np.asarray, la.schur(a))
+    r.small(wide(Z) @ wide(T) @ wide(Z).conj().T - r.a)
+    r.unitary(Z)
+    assert not np.tril(T, -1).any()
+
+
+def check_eigen(a, r):
+    w, V = map(np.asarray, la.eigen(a))
+    r.small(r.a @ wide(V) - wide(V) * wide(w), r.norm * frobenius(wide(V)))
+    r.small(np.linalg.norm(V, axis=0) - 1, 1.0)
+
+
+def check_hermitian(a, r):
+    w, V = map(np.asarray, la.eigen(la.Hermitian(a)))
+    r.small(r.a @ wide(V) - wide(V) * wide(w))
+    r.unitary(V)
+    assert np.all(np.diff(w) >= 0)
+    r.small(wide(la.eigvals(la.Hermitian(a))) - wide(w), float(r.norm))
+
+
+def check_qr(a, r):
+    Q, R = map(np.asarray, la.qr(a))
+    r.small(wide(Q) @ wide(R) - r.a)
+    r.unitary(Q)
+
+
+def check_lu(a, r):
+    L, U, p = map(np.asarray, la.lu(a))
+    r.small(wide(L) @ wide(U) - r.a[p])
+
+
+def check_polar(a, r):
+    U, P = map(np.asarray, la.polar(a))
+    r.small(wide(U) @ wide(P) - r.a)
+    r.unitary(U)
+    np.testing.assert_array_equal(P, P.conj().T)
+
+
+def check_cholesky(a, r):
+    L, _ = map(np.asarray, la.cholesky(a))
+    r.small(wide(L) @ wide(L).conj().T - r.a)
+
+
+def check_solve(a, r):
+    b = np.cos(np.arange(1.0 * len(a))).astype(a.dtype)
+    x = wide(la.solve(a, b))
+    r.small(r.a @ x - b, r.norm * frobenius(x))
+
+
+def check_pinv(a, r):
+    X = wide(la.materialize(la.pinv(a)))
+    kappa = r.norm * frobenius(X)
+    r.small(r.a @ X @ r.a - r.a, r.norm * kappa)
+    r.small(X @ r.a @ X - X, frobenius(X) * kappa)
+    r.small(r.a @ X - (r.a @ X).conj().T, kappa)
+    r.small(X @ r.a - (X @ r.a).conj().T, kappa)
+    b = np.cos(np.arange(1.0 * len(a))).astype(a.dtype)
+    r.small(wide(la.lstsq(a, b)) - X @ b, frobenius(X) * kappa * len(a) ** 0.5)
+
+
+def check_exp(a, r):
+    from verb_oracle import exponential
+
+    if r.norm < 100:
+        want = exponential(r.a)
+        r.small(wide(la.materialize(la.exp(a))) - want, max(r.norm, 1) * frobenius(want))
+
+
+def check_sqrt(a, r):
+    X = wide(la.materialize(la.sqrt(a)))
+    r.small(X @ X - r.a, frobenius(X) ** 2)
+
+
+def check_log(a, r):
+    from verb_oracle import exponential
+
+    X = wide(la.materialize(la.log(a)))
+    r.small(exponential(X) - r.a, r.norm * max(frobenius(X), 1))
+
+
+# name -> (what it takes, the spectra it is meaningful for, the check)
+EVERY, REGULAR = KINDS, tuple(k for k in KINDS if k != "zero")
+DECISIVE = ("zero", "identity", "moderate")  # every value is either far above or at zero
+FACTORISATIONS: dict[str, tuple[str, tuple[str, ...], Callable[[np.ndarray, Ratios], None]]] = {
+    "svd": ("general", EVERY, check_svd),
+    "polar": ("general", EVERY, check_polar),
+    "qr": ("general", EVERY, check_qr),
+    "lu": ("general", EVERY, check_lu),
+    "solve": ("general", ("identity", "moderate", "evenly spaced", "one small", "geometric"), check_solve),
+    "pinv": ("general", DECISIVE, check_pinv),
+    "schur": ("nonnormal", EVERY, check_schur),
+    "eigen": ("nonnormal", EVERY, check_eigen),
+    "exp": ("nonnormal", EVERY, check_exp),
+    "hermitian": ("hermitian", EVERY, check_hermitian),
+    "cholesky": ("definite", ("identity", "moderate"), check_cholesky),
+    "sqrt": ("definite", ("identity", "moderate"), check_sqrt),
+    "log": ("definite", ("identity", "moderate"), check_log),
+}
+
+
+def matrix(what: str, s: np.ndarray, generator: np.random.Generator, complex_: bool) -> np.ndarray:
+    """A matrix with the values s as singular values or eigenvalues."""
+    n = len(s)
+    if np.array_equal(s, np.ones(n)):
+        return np.eye(n) + (0j if complex_ else 0)
+    Q = unitary(generator, n, complex_)
+    if what == "general":
+        return Q * s @ unitary(generator, n, complex_)
+    signs = generator.choice([-1.0, 1.0], n) if what != "definite" else np.ones(n)
+    if what == "nonnormal":
+        upper = np.triu(generator.standard_normal((n, n)), 1) * (s.any() / max(n, 1))
+        return Q @ (np.diag(s * signs) + upper) @ Q.conj().T
+    a = Q * (s * signs) @ Q.conj().T
+    return (a + a.conj().T) / 2
+
+
+def pairs():
+    for dtype in ("float32", "float64", "complex64", "complex128"):
+        for n in SIZES:
+            default = (n, dtype) in ((0, "float32"), (1, "float64"), (5, "float32"), (40, "float64"))
+            yield pytest.param(n, dtype, marks=() if default else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("n", "dtype"), list(pairs()))
+def test_ratios(n, dtype, x64):
+    eps = float(np.finfo(dtype).eps)
+    failures = []
+    for name, (what, kinds, check) in FACTORISATIONS.items():
+        for kind in kinds:
+            for scale in SCALES:
+                if name == "solve" and scale == "near underflow" and kind not in DECISIVE:
+                    continue
+                generator = np.random.default_rng(n)
+                a = matrix(what, values(kind, n, eps), generator, dtype.startswith("complex"))
+                a = (a * scale_of(scale, np.dtype(dtype).type)).astype(dtype)
+                try:
+                    check(a, Ratios(a))
+                except Exception as error:
+                    failures.append(f"{name}, {kind}, scale {scale}: {type(error).__name__}: {str(error)[:200]}")
+    assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_zero_matrix_is_refused_where_it_has_no_answer(dtype, x64):
+    zero = np.zeros((3, 3), dtype)
+    for call in (lambda: la.solve(zero, np.ones(3, dtype)), lambda: la.inv(zero)):
+        with pytest.raises(la.SingularError) as caught:
+            call()
+        assert caught.value.index == 0
+    with pytest.raises(la.NotPositiveDefiniteError) as caught:
+        la.cholesky(zero)
+    assert caught.value.index == 0
+    with pytest.raises(la.SingularError):
+        la.log(zero)
+    assert not np.asarray(la.materialize(la.sqrt(zero))).any()

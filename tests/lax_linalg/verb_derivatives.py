@@ -1,0 +1,160 @@
+"""Every differentiable verb as a function of an operator's parameters that does not depend on the choice of signs,
+phases and bases, and its derivative in both modes against differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from verb_oracle import Reference, arrays
+
+import lax_linalg as la
+
+STEP = 1e-3  # of the five-point formula, whose error is O(h⁴)
+TOLERANCE = 1e-6
+
+
+def always(r: Reference) -> bool:
+    return True
+
+
+def regular(r: Reference) -> bool:
+    return r.k > 0 and r.kappa < 1e3
+
+
+def separated(r: Reference) -> bool:
+    """Whether eigenvalues are simple and well-conditioned."""
+    if r.k == 0:
+        return False
+    w, V = np.linalg.eig(r.a)
+    gaps = np.abs(w[:, None] - w[None, :]) + np.diag(np.full(r.n, np.inf))
+    return bool(gaps.min() > 1e-2 * r.scale / r.n and np.linalg.cond(V) < 1e3)
+
+
+def distinct(r: Reference) -> bool:
+    """Whether singular values are."""
+    return r.k > 0 and bool((-np.diff(np.r_[r.sigma, 0]) > 1e-2 * r.sigma[0] / r.k).all())
+
+
+def off_the_cut(r: Reference) -> bool:
+    return regular(r) and bool((np.abs(np.angle(np.linalg.eigvals(r.a))) < 3).all())
+
+
+def definite(r: Reference) -> bool:
+    return r.definite and regular(r)
+
+
+def _svd(A):
+    U, S, Vt = la.svd(A)
+    return (U * S**3) @ Vt
+
+
+def _eigen(A):
+    w, V = la.eigen(A)
+    return (V * w**2) @ jnp.linalg.inv(V)
+
+
+def _schur(A):
+    T, Z, values = la.schur(A)
+    return jnp.abs(T) ** 2, jnp.abs(Z) ** 2, jnp.abs(values)
+
+
+@jax.jit  # where it does not ask whether a matrix that is moved along a line is still symmetric
+def _cholesky(A):
+    return la.cholesky(A)
+
+
+def _right(A) -> jax.Array:
+    return jnp.cos(jnp.arange(2.0 * A.shape[0])).reshape(A.shape[0], 2)
+
+
+DERIVATIVES: dict[str, tuple[bool, Callable[[Reference], bool], Callable[[Any], Any]]] = {
+    # name -> (whether it needs a square matrix, where it is differentiable, the function)
+    "materialize": (False, always, la.materialize),
+    "product": (False, always, lambda A: A @ jnp.cos(jnp.arange(1.0 * A.shape[1]))),
+    "transpose": (False, always, lambda A: A.T @ jnp.cos(jnp.arange(1.0 * A.shape[0]))),
+    "adjoint": (False, always, lambda A: A.H @ _right(A)),
+    "diag": (False, always, la.diag),
+    "norm": (False, always, lambda A: [la.norm(A, p) for p in (1, 2, 3.0)]),
+    "opnorm": (False, distinct, lambda A: [la.opnorm(A, p) for p in (1, 2, np.inf)]),
+    "cond": (False, lambda r: regular(r) and distinct(r), la.cond),
+    "svdvals": (False, distinct, la.svdvals),
+    "svd": (False, distinct, _svd),
+    "polar": (False, regular, la.polar),
+    "qr": (False, regular, la.qr),
+    "lu": (False, regular, lambda A: la.lu(A)[:2]),
+    "lstsq": (False, regular, lambda A: la.lstsq(A, _right(A))),
+    "pinv": (False, regular, la.pinv),
+    "tr": (True, always, la.tr),
+    "det": (True, regular, la.det),
+    "logabsdet": (True, regular, lambda A: la.logabsdet(A).logabs),
+    "eigvals": (True, separated, la.eigvals),
+    "spectral_radius": (True, separated, la.spectral_radius),
+    "eigen": (True, separated, _eigen),
+    "schur": (True, separated, _schur),
+    "cholesky": (True, definite, _cholesky),
+    "solve": (True, regular, lambda A: la.solve(A, _right(A))),
+    "inv": (True, regular, la.inv),
+    "exp": (True, always, la.exp),
+    "log": (True, off_the_cut, la.log),
+    "sqrt": (True, off_the_cut, la.sqrt),
+    "power": (True, always, lambda A: la.power(A, 3)),
+    "inverse power": (True, regular, lambda A: la.power(A, -2)),
+    "fractional power": (True, off_the_cut, lambda A: la.power(A, 1.7)),
+}
+
+
+def _numbers(result: Any) -> jax.Array:
+    """All the numbers of a result, as one real vector."""
+    leaves = jax.tree.leaves(jax.tree.map(arrays, result, is_leaf=lambda x: isinstance(x, la.LinearOperator)))
+    flat = [part.ravel() for x in leaves for part in ((x.real, x.imag) if jnp.iscomplexobj(x) else (x,))]
+    return jnp.concatenate(flat) if flat else jnp.zeros(0)
+
+
+def check_derivatives(A: la.LinearOperator, reference: Reference, only: Collection[str] = ()) -> None:
+    """Forward and reverse mode of every verb, in one random direction, against differences of fourth order."""
+    leaves, tree = jax.tree.flatten(A)
+    inexact = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
+    parameters = [x for x, yes in zip(leaves, inexact) if yes]
+    if not parameters or not sum(x.size for x in parameters):
+        return
+    generator = np.random.default_rng(7)
+
+    def draw(x: Any) -> jax.Array:
+        y = generator.standard_normal(x.shape)
+        return jnp.asarray(y + 1j * generator.standard_normal(x.shape) if jnp.iscomplexobj(x) else y, x.dtype)
+
+    direction = [draw(x) for x in parameters]
+    failures = []
+    for name, (square, condition, function) in DERIVATIVES.items():
+        if (only and name not in only) or (square and not reference.square) or not condition(reference):
+            continue
+
+        def f(*values: Any, function: Callable[[Any], Any] = function) -> jax.Array:
+            rest = iter(values)
+            return _numbers(
+                function(jax.tree.unflatten(tree, [next(rest) if i else x for x, i in zip(leaves, inexact)]))
+            )
+
+        try:
+            value, tangent = jax.jvp(f, parameters, direction)
+            if not value.size:
+                continue
+            at = {k: f(*(x + k * STEP * d for x, d in zip(parameters, direction))) for k in (-2, -1, 1, 2)}
+            want = np.asarray(8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * STEP)
+            size = float(np.linalg.norm(want)) + float(np.linalg.norm(value))
+            error = float(np.linalg.norm(np.asarray(tangent) - want)) / size
+            assert error < TOLERANCE, f"forward mode is off by {error:.2g}\n{tangent}\n{want}"
+            weights = jnp.asarray(generator.standard_normal(value.shape))
+            cotangents = jax.vjp(f, *parameters)[1](weights)
+            # JAX's convention for complex cotangents: Re Σ g d, without a conjugate
+            got = sum(float(jnp.real(jnp.sum(g * d))) for g, d in zip(cotangents, direction))
+            expected = float(np.asarray(weights) @ np.asarray(tangent))
+            assert abs(got - expected) < 1e-8 * (size * float(jnp.linalg.norm(weights))), f"reverse {got} ≠ {expected}"
+        except Exception as error:
+            failures.append(f"{name} of {A!r}: {type(error).__name__}: {error}")
+    assert not failures, "\n".join(failures)
