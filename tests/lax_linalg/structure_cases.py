@@ -479,3 +479,11 @@ def convolution(draw, n):
     w = draw(3, 1, 1)
     k = exact(w)[:, 0, 0]
     return la.Convolution(w, n), entries(n, n, lambda i, j: k[j - i + 1] if abs(i - j) <= 1 else 0 * k[0])
+
+
+@case
+def locally_connected(draw, n):
+    w = draw(n, 3, 1, 1)
+    k = exact(w)[:, :, 0, 0]
+    matrix = entries(n, n, lambda i, j: k[i, j - i + 1] if abs(i - j) <= 1 else 0 * k[0, 0])
+    return la.LocallyConnected(w, n), matrix
