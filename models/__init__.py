@@ -12,6 +12,16 @@ from models.gan import GAN, Discriminator, Generator, gan_losses
 from models.initializers import critical_point, initializer, initializers
 from models.lipschitz import LipschitzBounds, lipschitz_bound
 from models.mlp import MLP
+from models.parametrizations import OrthogonalMatrix, parametrizations
+from models.recurrent import (
+    FreeMatrix,
+    ModReLU,
+    NearIdentity,
+    OrthogonalRNNCell,
+    RecurrentCell,
+    RecurrentNet,
+    make_cell,
+)
 from models.residual import ResidualBlock
 from models.resnet import ResNet
 from models.spectral_norm import SpectralNorm
@@ -22,8 +32,15 @@ __all__ = [
     "Conv",
     "Dense",
     "Discriminator",
+    "FreeMatrix",
     "Generator",
     "LipschitzBounds",
+    "ModReLU",
+    "NearIdentity",
+    "OrthogonalMatrix",
+    "OrthogonalRNNCell",
+    "RecurrentCell",
+    "RecurrentNet",
     "ResNet",
     "ResidualBlock",
     "SpectralNorm",
@@ -34,5 +51,7 @@ __all__ = [
     "initializer",
     "initializers",
     "lipschitz_bound",
+    "make_cell",
+    "parametrizations",
     "registry",
 ]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from train.tasks import classification as classification, generation as generation  # fill the registry
+from train.tasks import (  # fill the registry
+    classification as classification,
+    generation as generation,
+    sequence as sequence,
+)
 from train.tasks.base import Task, tasks
 
 __all__ = ["Task", "tasks"]

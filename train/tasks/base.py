@@ -30,6 +30,8 @@ class Task:
         input_dtype: of the prepared input.
         whole: (model, prepared held-out examples, all of them) -> further numbers of an evaluation, for those that are
             no means over examples.
+        baseline: loss of the best prediction that makes no use of the input's past (or of the input), where one is
+            known.
     """
 
     input_shape: tuple[int, ...]
@@ -40,6 +42,7 @@ class Task:
     per_example: Callable[[Any, Batch], dict[str, jax.Array]]
     input_dtype: Any = jnp.float32
     whole: Callable[[Any, Batch], dict[str, jax.Array]] | None = None
+    baseline: float | None = None
 
     def data(self, config: TrainConfig) -> Data:
         """The arrays of a run, with --validation of the training examples set aside: a function of the configuration.

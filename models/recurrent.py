@@ -1,0 +1,387 @@
+"""Recurrent cells whose hidden map is a module of its own, computed once a pass and not once a time step.
+
+h_t = φ(W h_{t−1} + U x_t + b), with W orthogonal by construction, near the identity, or free. A cell's carry is the
+pair (h, W): `initialize_carry`, which `nnx.RNN` calls outside its scan, computes W, and the scan passes it on
+unchanged, which JAX recognises and keeps out of the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import lax_linalg as la
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from models.activations import Activation, activation
+from models.catalog import registry
+from models.checks import positive
+from models.dense import Dense
+from models.initializers import Initializer, initializer
+from models.parametrizations import OrthogonalMatrix
+
+_activation = activation  # the constructors' argument of that name hides the function
+
+OUTER = ("activation", "kernel_init")
+OPTIONS = {
+    "orthogonal": (*OUTER, "parametrization", "trivialization", "rebase_every", "init", "reflections", "negative"),
+    "near_identity": (*OUTER, "epsilon", "antisymmetric"),
+    "irnn": (*OUTER, "hidden_init"),
+    "free": (*OUTER, "hidden_init"),
+}
+CELLS = tuple(OPTIONS)
+OUTPUTS = ("last", "every")
+
+
+class ModReLU(nnx.Module):
+    """modReLU of real numbers, sign(z) max(|z| + b, 0) with a learned b for each unit: keeps the sign, as tanh does.
+
+    Args:
+        features: number of units.
+        rngs: source of the initial b, uniform on [−0.01, 0.01].
+
+    Example:
+        >>> phi = ModReLU(2, rngs=nnx.Rngs(0))
+        >>> bool(jnp.allclose(phi(jnp.array([-1.0, 2.0])), jnp.array([-1.0, 2.0]), atol=0.02))
+        True
+
+    Source: Arjovsky, Shah and Bengio, arXiv:1511.06464, eq. 8; for real units Helfrich et al., arXiv:1707.09520.
+    """
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs):
+        self.bias = nnx.Param(jax.random.uniform(rngs.params(), (features,), minval=-0.01, maxval=0.01))
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        return jnp.sign(z) * jax.nn.relu(jnp.abs(z) + self.bias[...])
+
+
+class FreeMatrix(nnx.Module):
+    """A matrix [n, n] without constraints.
+
+    Args:
+        size: n.
+        kernel_init: initializer or its name.
+        rngs: source of the initial values.
+
+    Example:
+        >>> FreeMatrix(3, rngs=nnx.Rngs(0))().shape
+        (3, 3)
+    """
+
+    def __init__(self, size: int, *, kernel_init: str | Initializer = "lecun", rngs: nnx.Rngs):
+        n = self.size = positive("size", size)
+        self.kernel = nnx.Param(initializer(kernel_init)(rngs.params(), (n, n), jnp.float32))
+
+    def __call__(self) -> jax.Array:
+        return self.kernel[...]
+
+
+class NearIdentity(nnx.Module):
+    """W = I + εA, A free or skew-symmetric: an Euler step of h' = A h, eigenvalues 1 + ελ(A).
+
+    Args:
+        size: n.
+        epsilon: ε > 0.
+        antisymmetric: take A = (K − Kᵀ)/√2, so that all |λ(W)| = 1 + O(ε²).
+        rngs: source of the initial A, Gaussian of variance 1/n.
+
+    Raises:
+        LinearAlgebraError: for ε that is not positive.
+
+    Example:
+        >>> W = NearIdentity(3, epsilon=0.01, rngs=nnx.Rngs(0))()
+        >>> bool(jnp.max(jnp.abs(W - jnp.eye(3))) < 0.05)
+        True
+
+    Source: Chang, Chen, Haber and Chi, arXiv:1902.09689 (AntisymmetricRNN).
+    """
+
+    def __init__(self, size: int, *, epsilon: float = 0.01, antisymmetric: bool = False, rngs: nnx.Rngs):
+        n = self.size = positive("size", size)
+        if not epsilon > 0:
+            raise LinearAlgebraError(f"epsilon must be positive, got {epsilon!r}")
+        self.epsilon, self.antisymmetric = float(epsilon), bool(antisymmetric)
+        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (n, n)) / n**0.5)
+
+    def __call__(self) -> jax.Array:
+        A = self.kernel[...]
+        if self.antisymmetric:
+            A = (A - A.T) / 2**0.5
+        return jnp.eye(len(A), dtype=A.dtype) + self.epsilon * A
+
+
+class RecurrentCell(nnx.RNNCellBase):
+    """h' = φ(W h + U x + b) with a hidden map W that is computed once, by `initialize_carry`.
+
+    The carry is (h, W); a bare h is taken too, and then W is computed in that step.
+
+    Args:
+        in_features: size of x.
+        hidden: module with a `size` n whose call gives W [n, n]: `OrthogonalMatrix`, `NearIdentity`, `FreeMatrix`.
+        activation: "modrelu", or a name or function φ.
+        kernel_init: initializer of U, or its name.
+        rngs: source of the initial weights.
+
+    Raises:
+        UnknownNameError: for an unknown activation or initializer.
+        DimensionMismatch: for inputs of another size.
+
+    Cost: 2(n² + n in_features) FLOPs an example and step.
+
+    Example:
+        >>> cell = RecurrentCell(3, NearIdentity(4, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(1))
+        >>> nnx.RNN(cell)(jnp.ones((2, 5, 3))).shape
+        (2, 5, 4)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: Any,
+        *,
+        activation: str | Activation = "tanh",
+        kernel_init: str | Initializer = "he",
+        rngs: nnx.Rngs,
+    ):
+        self.hidden = hidden
+        self.in_features = positive("in_features", in_features)
+        self.features = hidden.size
+        self.input = Dense(in_features, self.features, kernel_init=kernel_init, rngs=rngs)
+        self.activation = ModReLU(self.features, rngs=rngs) if activation == "modrelu" else _activation(activation)
+
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Callable | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """(h₀, W): zeros [..., n] unless `carry_init` draws them, and the hidden map, computed here and only here."""
+        shape = (*input_shape[:-1], self.features)
+        W = self.hidden()
+        if carry_init is None:
+            return jnp.zeros(shape, W.dtype), W
+        key = rngs.carry() if isinstance(rngs, nnx.Rngs) else rngs() if callable(rngs) else jax.random.key(0)
+        return carry_init(key, shape, W.dtype), W
+
+    def __call__(self, carry: Any, inputs: jax.Array) -> tuple[Any, jax.Array]:
+        if isinstance(carry, tuple):
+            h, W = carry
+            h = self.advance(h, W, self.input(inputs))
+            return (h, W), h
+        h = self.advance(carry, self.hidden(), self.input(inputs))
+        return h, h
+
+    def advance(self, h: jax.Array, W: jax.Array, u: jax.Array) -> jax.Array:
+        """φ(W h + u) for states [..., n] and driven inputs u = U x + b [..., n]."""
+        return self.activation(h @ W.T + u)
+
+    def state_jacobian(self, h: jax.Array, x: jax.Array) -> la.LinearOperator:
+        """∂h'/∂h = 𝒟(φ') W at one state [n] and input [in_features].
+
+        Returns:
+            An n × n operator.
+
+        Example:
+            >>> cell = OrthogonalRNNCell(2, 3, activation="identity", rngs=nnx.Rngs(0))
+            >>> bool(la.isorthogonal(cell.state_jacobian(jnp.zeros(3), jnp.ones(2))))
+            True
+        """
+        W, u = self.hidden(), self.input(x)
+        z = W @ h + u
+        _, slope = jax.jvp(self.activation, (z,), (jnp.ones_like(z),))
+        return la.Diagonal(slope) @ la.Dense(W)
+
+    @property
+    def num_feature_axes(self) -> int:
+        """1: states are vectors."""
+        return 1
+
+
+class OrthogonalRNNCell(RecurrentCell):
+    """A recurrent cell with an orthogonal hidden map: gradients through time neither explode nor, but for φ', vanish.
+
+    Args:
+        in_features: size of x.
+        hidden_features: n.
+        activation: "modrelu", or a name or function φ.
+        kernel_init: initializer of U, or its name.
+        rngs: source of the initial weights.
+        **options: of `OrthogonalMatrix`: parametrization, trivialization, rebase_every, init, reflections, negative.
+
+    Raises:
+        UnknownNameError, DimensionMismatch, LinearAlgebraError: as `OrthogonalMatrix`.
+
+    Cost: as `RecurrentCell`, and the hidden map once a pass.
+
+    Example:
+        >>> cell = OrthogonalRNNCell(3, 4, parametrization="cayley", rngs=nnx.Rngs(0))
+        >>> nnx.RNN(cell)(jnp.ones((2, 5, 3))).shape
+        (2, 5, 4)
+
+    Source: Lezcano-Casado and Martínez-Rubio, arXiv:1901.08428.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        *,
+        activation: str | Activation = "modrelu",
+        kernel_init: str | Initializer = "he",
+        rngs: nnx.Rngs,
+        **options: Any,
+    ):
+        hidden = OrthogonalMatrix(hidden_features, rngs=rngs, **options)
+        super().__init__(in_features, hidden, activation=activation, kernel_init=kernel_init, rngs=rngs)
+
+
+def make_cell(kind: str, in_features: int, hidden_features: int, *, rngs: nnx.Rngs, **options: Any) -> RecurrentCell:
+    """A cell by name.
+
+    Args:
+        kind: "orthogonal"; "near_identity" (I + εA); "irnn" (starts at the identity, ReLU); "free" (Gaussian of
+            variance 1/n unless `hidden_init` says otherwise).
+        in_features, hidden_features: sizes.
+        rngs: source of the initial weights.
+        **options: activation and kernel_init of every cell; those of the cell's hidden map.
+
+    Raises:
+        UnknownNameError: for another kind.
+
+    Example:
+        >>> make_cell("irnn", 2, 3, rngs=nnx.Rngs(0)).hidden()[0]
+        Array([1., 0., 0.], dtype=float32)
+
+    Source: Le, Jaitly and Hinton, arXiv:1504.00941 (IRNN).
+    """
+    if kind not in CELLS:
+        raise UnknownNameError.of("cell", kind, CELLS)
+    for name in options:
+        if name not in OPTIONS[kind]:
+            raise UnknownNameError.of(f"option of the cell {kind!r}:", name, OPTIONS[kind])
+    if kind == "orthogonal":
+        return OrthogonalRNNCell(in_features, hidden_features, rngs=rngs, **options)
+    outer = {name: options.pop(name) for name in OUTER if name in options}
+    if kind == "near_identity":
+        hidden: Any = NearIdentity(hidden_features, rngs=rngs, **options)
+    else:
+        start: Any = options.pop("hidden_init", _identity if kind == "irnn" else "lecun")
+        hidden = FreeMatrix(hidden_features, kernel_init=start, rngs=rngs, **options)
+    if kind == "irnn":
+        outer = {"activation": "relu", **outer}
+    return RecurrentCell(in_features, hidden, rngs=rngs, **outer)
+
+
+def _identity(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    return jnp.eye(shape[0], dtype=dtype)
+
+
+@registry.register("rnn")
+class RecurrentNet(nnx.Module):
+    """A recurrent network on sequences [B, T, d]: a cell, driven by one scan, and a dense head.
+
+    U x_t + b of all times is one matrix product in front of the scan, and W is computed once; a step of the scan is
+    φ(W h + u_t).
+
+    Args:
+        input_shape: (T, d) of one sequence; more axes are flattened into T single numbers, as pixels are.
+        num_classes: outputs of the head.
+        hidden: number of units n.
+        cell: "orthogonal", "near_identity", "irnn" or "free".
+        outputs: "last" (logits [B, C] from the last state) or "every" (logits [B, T, C]).
+        activation, kernel_init: of the cell; its own defaults unless given.
+        parametrization, trivialization, rebase_every, init, reflections, negative: of the orthogonal cell.
+        epsilon, antisymmetric: of the near_identity cell.
+        hidden_init: of the hidden matrix of the irnn and free cells.
+        rngs: source of the initial weights.
+
+    Raises:
+        UnknownNameError: for unknown names, or an option that the cell does not have.
+        DimensionMismatch: for sizes < 1.
+
+    Cost: 2 T (n² + n d) FLOPs a sequence, and O(n³) for W.
+
+    Example:
+        >>> net = RecurrentNet(input_shape=(7, 3), num_classes=2, hidden=8, rngs=nnx.Rngs(0))
+        >>> net(jnp.ones((5, 7, 3))).shape
+        (5, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[int],
+        num_classes: int,
+        hidden: int = 128,
+        cell: str = "orthogonal",
+        outputs: str = "last",
+        activation: str | Activation | None = None,
+        kernel_init: str | Initializer | None = None,
+        hidden_init: str | Initializer | None = None,
+        parametrization: str | None = None,
+        trivialization: str | None = None,
+        rebase_every: int | None = None,
+        init: str | None = None,
+        reflections: int | None = None,
+        negative: int | None = None,
+        epsilon: float | None = None,
+        antisymmetric: bool | None = None,
+        rngs: nnx.Rngs,
+    ):
+        given = {
+            "activation": activation, "kernel_init": kernel_init, "hidden_init": hidden_init,
+            "parametrization": parametrization, "trivialization": trivialization, "rebase_every": rebase_every,
+            "init": init, "reflections": reflections, "negative": negative, "epsilon": epsilon,
+            "antisymmetric": antisymmetric,
+        }  # fmt: skip
+        options = {name: value for name, value in given.items() if value is not None}
+        if outputs not in OUTPUTS:
+            raise UnknownNameError.of("outputs", outputs, OUTPUTS)
+        self.outputs = outputs
+        self.pixels = len(input_shape) != 2
+        self.cell = make_cell(cell, 1 if self.pixels else input_shape[1], hidden, rngs=rngs, **options)
+        self.head = Dense(self.cell.features, num_classes, kernel_init="he", rngs=rngs)
+
+    def states(self, x: jax.Array) -> jax.Array:
+        """All states [T, B, n] of sequences [B, T, d]."""
+        carry, W = self.cell.initialize_carry((x.shape[0], x.shape[-1]))
+        drive = jnp.swapaxes(self.cell.input(x), 0, 1)
+
+        def step(h: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+            h = self.cell.advance(h, W, u)
+            return h, h
+
+        return jax.lax.scan(step, carry, drive)[1]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        states = self.states(self.sequences(x))
+        if self.outputs == "last":
+            return self.head(states[-1])
+        return jnp.swapaxes(self.head(states), 0, 1)
+
+    def sequences(self, x: jax.Array) -> jax.Array:
+        """The inputs as sequences [B, T, d]."""
+        if self.pixels:
+            return x.reshape(x.shape[0], -1, 1)
+        if x.ndim != 3 or x.shape[-1] != self.cell.in_features:
+            raise DimensionMismatch(f"rnn takes sequences [B, T, {self.cell.in_features}], got shape {list(x.shape)}")
+        return x
+
+    def state_jacobians(self, x: jax.Array) -> la.Batch:
+        """J_t = ∂h_t/∂h_{t−1} along one sequence, for `la.svdvals`, `la.lyapunov_exponents` and the like.
+
+        Args:
+            x: one input, as one example of a batch.
+
+        Returns:
+            The Jacobians over time, [T, n, n] when materialised.
+
+        Example:
+            >>> net = RecurrentNet(input_shape=(7, 3), num_classes=2, hidden=4, activation="identity", rngs=nnx.Rngs(0))
+            >>> J = net.state_jacobians(jnp.ones((7, 3)))
+            >>> print(jnp.round(jnp.abs(la.lyapunov_exponents(J).exponents), 4))
+            [0. 0. 0. 0.]
+        """
+        sequence = self.sequences(x[None])[0]
+        h0, W = self.cell.initialize_carry((sequence.shape[-1],))
+        return la.recurrent_jacobians(lambda h, u: self.cell.advance(h, W, u), h0, self.cell.input(sequence))

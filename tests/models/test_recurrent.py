@@ -1,0 +1,242 @@
+"""Parametrisations and recurrent cells: orthogonal after any updates, nnx.RNN's protocol, W outside the scan."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from scipy.linalg import expm
+
+import lax_linalg as la
+import models
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from models.parametrizations import angles, parametrizations, rotations, skew
+
+every = pytest.mark.parametrize("name", parametrizations.names())
+
+
+def matrix(name, n=6, **options):
+    return models.OrthogonalMatrix(n, parametrization=name, rngs=nnx.Rngs(0), **options)
+
+
+def orthogonality_error(Q) -> float:
+    Q = np.asarray(Q, np.float64)
+    return float(np.max(np.abs(Q.T @ Q - np.eye(len(Q)))))
+
+
+@every
+@pytest.mark.parametrize("n", [1, 5, 6])
+def test_all_start_from_the_same_rotations(name, n):
+    if n == 1 and name == "householder":
+        with pytest.raises(DimensionMismatch, match="even number"):
+            matrix(name, n, reflections=1)
+        return
+    theta = angles["henaff"](nnx.Rngs(0).params(), n // 2)
+    Q = matrix(name, n, negative=0)()
+    np.testing.assert_allclose(Q, rotations(theta, n), atol=2e-5)
+    assert np.linalg.det(np.asarray(Q, np.float64)) == pytest.approx(1, abs=1e-4)
+
+
+CASES = [(name, "static") for name in parametrizations.names()] + [("expm", "dynamic"), ("cayley", "dynamic")]
+
+
+@pytest.mark.parametrize(("name", "trivialization"), CASES)
+def test_orthogonal_after_any_number_of_updates_and_able_to_learn(name, trivialization):
+    target = rotations(jnp.array([0.3, -1.0, 0.7]), 6)[jnp.array([2, 0, 1, 4, 5, 3])]  # even permutation: a rotation
+    options = {"trivialization": trivialization, "rebase_every": 7} if trivialization == "dynamic" else {}
+    module = matrix(name, init="identity", negative=0, **options)
+    graphdef, *states = nnx.split(module, nnx.Param, ...)
+    params, rest = (nnx.as_pure(state) for state in states)
+    optimizer = optax.adam(0.05)
+    state = optimizer.init(params)
+
+    @jax.jit
+    def update(params, rest, state):
+        def loss(params):
+            module = nnx.merge(graphdef, params, rest)
+            value = jnp.sum((module() - target) ** 2)
+            return value, nnx.as_pure(nnx.split(module, nnx.Param, ...)[2])
+
+        (value, rest), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), rest, state, value
+
+    for step in range(300):
+        params, rest, state, value = update(params, rest, state)
+        if step % 20 == 0 or step == 299:
+            assert orthogonality_error(nnx.merge(graphdef, params, rest)()) < 1e-5
+    assert update._cache_size() == 1
+    start = float(jnp.sum((rotations(jnp.zeros(3), 6) - target) ** 2))
+    assert float(value) < 0.1 * start
+
+
+def test_large_parameters_stay_orthogonal():
+    # what hundreds of large updates could lead to; Björck's steps have a stated range of condition numbers
+    for name in ("expm", "cayley", "householder", "polar"):
+        module = matrix(name, 32)
+        module.raw[...] = 3 * jax.random.normal(jax.random.key(1), module.raw.shape)
+        assert orthogonality_error(module()) < 1e-5, name
+    module = matrix("bjorck", 32)
+    U, _, Vt = np.linalg.svd(np.random.default_rng(0).standard_normal((32, 32)))
+    module.raw[...] = jnp.asarray(U * np.geomspace(1, 0.01, 32) @ Vt, jnp.float32)
+    assert orthogonality_error(module()) < 1e-5
+    np.testing.assert_allclose(module(), U @ Vt, atol=1e-3)
+
+
+def test_maps_against_scipy_and_gradients_against_differences(x64):
+    raw = jax.random.normal(jax.random.key(0), (5, 5))
+    S = np.asarray(skew(raw))
+    eye = np.eye(5)
+    np.testing.assert_allclose(parametrizations["expm"].matrix(raw), expm(S), atol=1e-12)
+    np.testing.assert_allclose(parametrizations["cayley"].matrix(raw), np.linalg.solve(eye - S, eye + S), atol=1e-12)
+    U, _, Vt = np.linalg.svd(raw)
+    np.testing.assert_allclose(parametrizations["polar"].matrix(raw), U @ Vt, atol=1e-10)
+    weights = jax.random.normal(jax.random.key(1), (5, 5))
+    starts = {name: raw[:, :4] if name == "householder" else raw for name in parametrizations.names()}
+    directions = {name: jax.random.normal(jax.random.key(2), start.shape) for name, start in starts.items()}
+
+    def losses(starts):
+        return {name: jnp.sum(weights * parametrizations[name].matrix(start)) for name, start in starts.items()}
+
+    value = jax.jit(losses)
+    forward, backward = (
+        value({name: starts[name] + step * directions[name] for name in starts}) for step in (1e-6, -1e-6)
+    )
+    gradient = jax.jit(jax.grad(lambda starts: sum(losses(starts).values())))(starts)
+    for name in starts:
+        slope = float(forward[name] - backward[name]) / 2e-6
+        assert float(jnp.sum(gradient[name] * directions[name])) == pytest.approx(slope, rel=1e-5), name
+
+
+def test_a_move_of_the_base_leaves_the_matrix_where_it_is():
+    module = matrix("expm", trivialization="dynamic", rebase_every=2, init="henaff")
+    first = module()
+    module.raw[...] = 0.3 * jax.random.normal(jax.random.key(3), (6, 6))
+    before = module()
+    np.testing.assert_allclose(module(), before, atol=1e-6)  # the third call moves the base
+    np.testing.assert_allclose(module.base[...], before, atol=1e-6)
+    np.testing.assert_array_equal(module.anchor[...], module.raw[...])
+    module.eval()
+    calls = int(module.calls[...])
+    module()
+    assert int(module.calls[...]) == calls and orthogonality_error(first) < 1e-5
+
+
+CELLS = ["orthogonal", "near_identity", "irnn", "free"]
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells_follow_the_protocol_of_nnx(kind):
+    cell = models.make_cell(kind, 3, 4, rngs=nnx.Rngs(1))
+    x = jax.random.normal(jax.random.key(0), (2, 7, 3))
+    carry, outputs = nnx.RNN(cell, return_carry=True)(x)
+    W, h = np.asarray(cell.hidden()), np.zeros((2, 4), np.float32)
+    expected = []
+    for t in range(7):
+        h = np.asarray(cell.activation(h @ W.T + cell.input(x[:, t])))
+        expected.append(h)
+    np.testing.assert_allclose(outputs, np.stack(expected, axis=1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(carry[0], h, rtol=1e-5, atol=1e-6)
+    # a bare state works too, and gives the same
+    bare, y = cell(jnp.zeros((2, 4)), x[:, 0])
+    np.testing.assert_allclose(bare, y)
+    np.testing.assert_allclose(y, expected[0], rtol=1e-5, atol=1e-6)
+    assert cell.num_feature_axes == 1
+
+
+def primitives_inside_loops(jaxpr, inside=False):
+    """Names of the primitives in the bodies of scans and whiles."""
+    found = set()
+    for equation in jaxpr.eqns:
+        loop = inside or equation.primitive.name in ("scan", "while")
+        if inside:
+            found.add(equation.primitive.name)
+        for sub in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
+            sub = getattr(sub, "jaxpr", sub)
+            if hasattr(sub, "eqns"):
+                found |= primitives_inside_loops(sub, loop)
+    return found
+
+
+@pytest.mark.parametrize("through", ["net", "nnx.RNN"])
+def test_the_hidden_map_is_computed_once_outside_the_scan(through):
+    net = models.RecurrentNet(
+        input_shape=(9, 3), num_classes=2, hidden=4, parametrization="polar", activation="tanh", rngs=nnx.Rngs(0)
+    )
+    graphdef, state = nnx.split(net)
+
+    def run(state, x):
+        net = nnx.merge(graphdef, state)
+        return jnp.sum(net(x) if through == "net" else nnx.RNN(net.cell)(x))
+
+    jaxpr = jax.make_jaxpr(jax.grad(run))(state, jnp.ones((2, 9, 3)))
+    assert "svd" in str(jaxpr)
+    assert "svd" not in primitives_inside_loops(jaxpr.jaxpr)
+
+
+def test_the_network_is_its_cell_and_its_head():
+    net = models.RecurrentNet(input_shape=(7, 3), num_classes=5, hidden=6, outputs="every", rngs=nnx.Rngs(2))
+    x = jax.random.normal(jax.random.key(0), (4, 7, 3))
+    np.testing.assert_allclose(net(x), net.head(nnx.RNN(net.cell)(x)), rtol=1e-5, atol=1e-6)
+    net.outputs = "last"
+    np.testing.assert_allclose(net(x), net.head(nnx.RNN(net.cell)(x)[:, -1]), rtol=1e-5, atol=1e-6)
+    images = models.RecurrentNet(input_shape=(4, 4, 1), num_classes=3, hidden=6, rngs=nnx.Rngs(2))
+    assert images(jnp.ones((2, 4, 4, 1))).shape == (2, 3)
+
+
+def test_state_jacobians_and_their_exponents():
+    net = models.RecurrentNet(input_shape=(9, 3), num_classes=2, hidden=5, activation="tanh", rngs=nnx.Rngs(3))
+    x = jax.random.normal(jax.random.key(4), (9, 3))
+    J = la.materialize(net.state_jacobians(x))
+    h = jnp.zeros(5)
+    for t in range(9):
+        expected = jax.jacfwd(lambda h, t=t: net.cell(h, x[t])[0])(h)
+        np.testing.assert_allclose(J[t], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(la.materialize(net.cell.state_jacobian(h, x[t])), expected, rtol=1e-5, atol=1e-6)
+        h = net.cell(h, x[t])[0]
+    isometry = models.RecurrentNet(input_shape=(9, 3), num_classes=2, hidden=5, activation="identity", rngs=nnx.Rngs(3))
+    exponents = la.lyapunov_exponents(isometry.state_jacobians(x)).exponents
+    np.testing.assert_allclose(exponents, np.zeros(5), atol=1e-6)
+
+
+def test_near_identity_eigenvalues():
+    hidden = models.NearIdentity(30, epsilon=0.01, antisymmetric=True, rngs=nnx.Rngs(0))
+    values = np.linalg.eigvals(np.asarray(hidden(), np.float64))
+    np.testing.assert_allclose(values.real, 1, atol=1e-6)  # 1 + ελ with imaginary λ
+    assert np.max(np.abs(values.imag)) > 0.01
+
+
+def test_modrelu_keeps_signs_and_has_a_dead_zone():
+    phi = models.ModReLU(3, rngs=nnx.Rngs(0))
+    phi.bias[...] = jnp.array([0.5, -0.5, 0.0])
+    np.testing.assert_allclose(phi(jnp.array([-1.0, -1.0, 2.0])), [-1.5, -0.5, 2.0])
+    np.testing.assert_allclose(phi(jnp.array([0.2, 0.2, 0.0])), [0.7, 0.0, 0.0], rtol=1e-6)
+
+
+def test_wrong_options():
+    with pytest.raises(UnknownNameError, match="did you mean 'cayley'"):
+        matrix("caley")
+    with pytest.raises(DimensionMismatch, match=r"even number between 2 and 6.*got 3"):
+        matrix("householder", reflections=3)
+    with pytest.raises(DimensionMismatch, match="got 8"):
+        matrix("householder", reflections=8)
+    with pytest.raises(LinearAlgebraError, match="no dynamic trivialisation"):
+        matrix("polar", trivialization="dynamic")
+    with pytest.raises(UnknownNameError, match="trivialisation"):
+        matrix("expm", trivialization="sometimes")
+    with pytest.raises(UnknownNameError, match="initial angles"):
+        matrix("expm", init="henaf")
+    with pytest.raises(DimensionMismatch, match="negative"):
+        matrix("cayley", negative=7)
+    with pytest.raises(LinearAlgebraError, match="epsilon"):
+        models.NearIdentity(3, epsilon=0.0, rngs=nnx.Rngs(0))
+    with pytest.raises(UnknownNameError, match="did you mean 'irnn'"):
+        models.make_cell("irn", 2, 3, rngs=nnx.Rngs(0))
+    with pytest.raises(UnknownNameError, match="option of the cell 'free'"):
+        models.make_cell("free", 2, 3, epsilon=0.1, rngs=nnx.Rngs(0))
+    net = models.RecurrentNet(input_shape=(7, 3), num_classes=2, hidden=4, rngs=nnx.Rngs(0))
+    with pytest.raises(DimensionMismatch, match="sequences"):
+        net(jnp.ones((2, 7, 2)))
