@@ -95,7 +95,7 @@ def expm(raw: jax.Array) -> jax.Array:
         [[1. 0.]
          [0. 1.]]
     """
-    return la.materialize(la.exp(skew(raw)))
+    return la.materialize(la.exp(la.Dense(skew(raw))))
 
 
 def cayley(raw: jax.Array) -> jax.Array:
@@ -149,7 +149,7 @@ def polar(raw: jax.Array) -> jax.Array:
         [[1. 0.]
          [0. 1.]]
     """
-    return la.polar(raw).U
+    return la.polar(la.Dense(raw)).U
 
 
 parametrizations.register("expm")(Parametrization(_below_diagonal, expm, skew=True))
@@ -234,7 +234,9 @@ class OrthogonalMatrix(nnx.Module):
         self.rebase_every = positive("rebase_every", rebase_every)
         self.deterministic = False
         raw = chosen.start(angles[init](rngs.params(), planes), n)
-        self.base = self.anchor = self.calls = nnx.data(None)
+        self.base: Any = nnx.data(None)
+        self.anchor: Any = nnx.data(None)
+        self.calls: Any = nnx.data(None)
         if trivialization == "dynamic":
             self.base, self.anchor = Anchor(self._signs(chosen.matrix(raw))), Anchor(jnp.zeros_like(raw))
             self.calls = Anchor(jnp.zeros((), jnp.int32))
