@@ -44,7 +44,9 @@ class TrainConfig:
         train.errors.ConfigError: --steps=-1 must be at least 0
     """
 
-    task: str = option("digits", "what to learn, as digits, mnist, copying_200; a wrong name lists all", group="Task and model")
+    task: str = option(
+        "digits", "what to learn, as digits, copying_200; a wrong name lists all", group="Task and model"
+    )
     model: str = option("resnet", "network, as resnet, mlp, rnn", group="Task and model")
     model_options: str = option("", "options of the model, as in widths=(16,32),dropout=0.1", group="Task and model")
     augment: bool = option(False, "the task's own light augmentation, on the device", group="Task and model")
