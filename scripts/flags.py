@@ -84,7 +84,7 @@ def show_warning(message: Warning | str, category: type[Warning], *where: Any) -
 def run(main: Callable[[], Any]) -> None:
     """Parse the flags, call `main()`, and turn what a person can fix into one line on stderr.
 
-    Exit codes: 0 done; 1 the training diverged; 2 bad input (nothing already written is lost).
+    Exit codes: 0 done; 1 the training diverged; 2 bad input (nothing already written is lost); 130 stopped by Ctrl-C.
     """
     warnings.showwarning = show_warning
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
@@ -98,3 +98,6 @@ def run(main: Callable[[], Any]) -> None:
     except (flags.Error, TrainError, LinearAlgebraError, OSError) as error:
         print(f"error: {describe(error)}", file=sys.stderr)
         sys.exit(1 if isinstance(error, DivergenceError) else 2)
+    except KeyboardInterrupt:
+        print("stopped; what was written stays, and the same command goes on", file=sys.stderr)
+        sys.exit(130)

@@ -87,9 +87,7 @@ class TrainConfig:
 
     spectrum_every: int = option(0, "steps between spectrum probes; 0: none", group="Spectra", low=0)
     spectrum_budget: str = option(
-        "",
-        "share of the time for probes, as in 5%: as many as it allows, --spectrum_every apart or more",
-        group="Spectra",
+        "", "share of the time that probes may take, as in 5%; they are then further apart", group="Spectra"
     )
     spectrum_layers: str = option("*", "layers probed, as in blocks/*,end_to_end", group="Spectra")
     spectrum_inputs: int = option(4, "held-out inputs whose Jacobians are taken", group="Spectra", low=1)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from tests.scripts.cli import TINY, TOP, call, run as run_script
-from train import checkpoints
+from train import analysis, checkpoints
 from train.config import TrainConfig
 from train.spectrum_summary import QUANTITIES
 from train.tasks import tasks
@@ -116,6 +118,26 @@ def test_a_second_analysis_keeps_the_first(outcomes):
     files[2].unlink()
     assert "4 checkpoints analysed, 3 of them earlier" in call("analyze", f"--workdir={workdir}").out
     assert [path.read_bytes() for path in files] == [content for content, _ in before]
+
+
+def test_a_stopped_analysis_goes_on_where_it_stopped(run, tmp_path, monkeypatch):
+    """Ctrl-C after two checkpoints: no traceback, their files whole; the same command does the other two."""
+    copy = shutil.copytree(run, tmp_path / "copy")
+    shutil.rmtree(copy / "analysis")
+    results = analysis.analyze
+
+    def stopped(*arguments, **options):
+        yield from itertools.islice(results(*arguments, **options), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(analysis, "analyze", stopped)
+    code, _, err = call("analyze", f"--workdir={copy}")
+    assert (code, err) == (130, "stopped; what was written stays, and the same command goes on\n")
+    assert sorted(path.name for path in (copy / "analysis").glob("*.npz")) == ["step_00000000.npz", "step_00000010.npz"]
+    monkeypatch.undo()
+    assert "4 checkpoints analysed, 2 of them earlier" in call("analyze", f"--workdir={copy}").out
+    for path in [*(run / "analysis").glob("*.npz"), run / "analysis" / "table.csv"]:
+        assert (copy / "analysis" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_finished_run_is_left_as_it_is(outcomes):

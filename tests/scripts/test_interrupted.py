@@ -65,7 +65,7 @@ def test_stopped_then_killed_then_finished_equals_uninterrupted(whole, tmp_path)
 
     process = start("train", *flags)
     stop_at(process, workdir, signal.SIGTERM, chance.randint(2, 30), chance.uniform(0, 0.05))
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["status"] == "interrupted"
@@ -74,7 +74,7 @@ def test_stopped_then_killed_then_finished_equals_uninterrupted(whole, tmp_path)
 
     process = start("train", *flags)
     stop_at(process, workdir, signal.SIGKILL, chance.randint(1, 30), chance.uniform(0, 0.05))
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
 
     outcome = call("train", *flags)
@@ -99,6 +99,6 @@ def test_killed_again_and_again_equals_uninterrupted(whole, tmp_path, seed):
             0 if early else chance.randint(1, 60),
             chance.uniform(0, 6 if early else 0.2),
         )
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
     assert call("train", *FLAGS, f"--workdir={workdir}").code == 0
     assert_same_as_whole(whole, workdir)
