@@ -7,6 +7,8 @@ part gives it as `layer.operator(input_shape)`.
 from models.activations import activations
 from models.catalog import create, registry
 from models.conv import Conv
+from models.deep_conv import ConvStack, DeepConvNet
+from models.deep_linear import DeepLinear, saxe_mode
 from models.dense import Dense
 from models.gan import GAN, Discriminator, Generator, gan_losses
 from models.initializers import critical_point, initializer, initializers
@@ -30,6 +32,9 @@ __all__ = [
     "GAN",
     "MLP",
     "Conv",
+    "ConvStack",
+    "DeepConvNet",
+    "DeepLinear",
     "Dense",
     "Discriminator",
     "FreeMatrix",
@@ -54,4 +59,5 @@ __all__ = [
     "make_cell",
     "parametrizations",
     "registry",
+    "saxe_mode",
 ]
