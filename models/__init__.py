@@ -13,6 +13,7 @@ from models.dense import Dense
 from models.gan import GAN, Discriminator, Generator, gan_losses
 from models.initializers import critical_point, initializer, initializers
 from models.lipschitz import LipschitzBounds, lipschitz_bound
+from models.local import LocallyConnected, LocalNet
 from models.mlp import MLP
 from models.parametrizations import OrthogonalMatrix, parametrizations
 from models.recurrent import (
@@ -40,6 +41,8 @@ __all__ = [
     "FreeMatrix",
     "Generator",
     "LipschitzBounds",
+    "LocalNet",
+    "LocallyConnected",
     "ModReLU",
     "NearIdentity",
     "OrthogonalMatrix",

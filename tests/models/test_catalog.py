@@ -11,7 +11,13 @@ from flax import nnx
 import models
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 
-SMALL = {"mlp": {"widths": (6, 6)}, "resnet": {"widths": (2, 3)}}
+SMALL = {
+    "mlp": {"widths": (6, 6)},
+    "resnet": {"widths": (2, 3)},
+    "deep_conv": {"depth": 4, "channels": 2},
+    "deep_linear": {"width": 6},
+    "local": {"widths": (2,)},
+}
 CLASSIFIERS = tuple(SMALL)
 
 
