@@ -5,11 +5,13 @@ part gives it as `layer.operator(input_shape)`.
 """
 
 from models.activations import activations
+from models.attention import Attention, AttentionBlock, AttentionNet, collapse, rank_residual
 from models.catalog import create, registry
 from models.conv import Conv
 from models.deep_conv import ConvStack, DeepConvNet
 from models.deep_linear import DeepLinear, saxe_mode
 from models.dense import Dense
+from models.embedding import SkipGram, WordVectors, load_vectors, ppmi, ppmi_svd
 from models.gan import GAN, Discriminator, Generator, gan_losses
 from models.initializers import critical_point, initializer, initializers
 from models.lipschitz import LipschitzBounds, lipschitz_bound
@@ -32,6 +34,9 @@ from models.spectral_norm import SpectralNorm
 __all__ = [
     "GAN",
     "MLP",
+    "Attention",
+    "AttentionBlock",
+    "AttentionNet",
     "Conv",
     "ConvStack",
     "DeepConvNet",
@@ -51,16 +56,23 @@ __all__ = [
     "RecurrentNet",
     "ResNet",
     "ResidualBlock",
+    "SkipGram",
     "SpectralNorm",
+    "WordVectors",
     "activations",
+    "collapse",
     "create",
     "critical_point",
     "gan_losses",
     "initializer",
     "initializers",
     "lipschitz_bound",
+    "load_vectors",
     "make_cell",
     "parametrizations",
+    "ppmi",
+    "ppmi_svd",
+    "rank_residual",
     "registry",
     "saxe_mode",
 ]

@@ -201,9 +201,7 @@ class LocalNet(nnx.Module):
         if kind not in KINDS:
             raise UnknownNameError.of("kind of layer", kind, KINDS)
         if len(input_shape) not in (2, 3):
-            raise DimensionMismatch(
-                f"local takes images (H, W, channels) or sequences (n, channels), got {input_shape}"
-            )
+            raise DimensionMismatch(f"local takes images (H, W, cin) or sequences (n, cin), got {tuple(input_shape)}")
         self.activation = _activation(activation)
         shape, window_size = tuple(input_shape), (kernel_size,) * (len(input_shape) - 1)
         options: Any = {"strides": 2, "padding": padding, "rngs": rngs}

@@ -1,4 +1,4 @@
-"""Tie the locally connected layers of a trained network to their nearest convolutions: distances, and the test measures.
+"""Tie the locally connected layers of a trained network to their nearest convolutions: how far, and what it costs.
 
 python -m scripts.train --task=digits --model=local --workdir=runs/local && python -m scripts.tie --workdir=runs/local
 """

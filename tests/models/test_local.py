@@ -30,7 +30,7 @@ GEOMETRIES = [
 @pytest.mark.parametrize("layer", [models.LocallyConnected, models.Conv])
 @pytest.mark.parametrize(("kernel", "size", "options"), GEOMETRIES)
 def test_the_operator_is_the_linear_part(layer, kernel, size, options, key):
-    """Row by row from the definition y[m, o] = Σ w x[mS − P + tD] for the locally connected; here against the matrix."""
+    """The layer on a batch and on one example against the materialised matrix of its operator."""
     extra = (size,) if layer is models.LocallyConnected else ()
     one = layer(2, 4, kernel, *extra, rngs=nnx.Rngs(0), **options)
     x = jax.random.normal(key, (3, *size, 2))
@@ -99,11 +99,7 @@ LC = models.LocallyConnected
     ("build", "error", "message"),
     [
         (lambda r: LC(1, 1, 5, 3, padding="valid", rngs=r), DimensionMismatch, "does not fit"),
-        (
-            lambda r: models.Conv(1, 1, (5,), padding="valid", rngs=r)(jnp.ones((3, 1))),
-            DimensionMismatch,
-            "does not fit",
-        ),
+        (lambda r: LC(1, 1, (5,), 3, padding="valid", tied=True, rngs=r), DimensionMismatch, "does not fit"),
         (lambda r: LC(1, 1, 3, 4, strides=0, rngs=r), DimensionMismatch, "strides .* got 0"),
         (lambda r: LC(3, 2, 3, 4, groups=2, rngs=r), DimensionMismatch, "2 groups must divide"),
         (lambda r: LC(1, 1, (3,), (4, 4), rngs=r), DimensionMismatch, "input_size takes 1 integers"),

@@ -6,6 +6,7 @@ from train.tasks import (  # fill the registry
     classification as classification,
     generation as generation,
     sequence as sequence,
+    language as language,
 )
 from train.tasks.base import Task, tasks
 
