@@ -17,6 +17,7 @@ SMALL = {
     "deep_conv": {"depth": 4, "channels": 2},
     "deep_linear": {"width": 6},
     "local": {"widths": (2,)},
+    "attention": {"width": 4, "depth": 1},
 }
 CLASSIFIERS = tuple(SMALL)
 

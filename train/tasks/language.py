@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from train.data import Data, text
+from train.errors import DataError
 from train.tasks.base import Batch, Task, tasks
 
 VOCABULARY, WINDOW = 2000, 5
@@ -33,9 +34,7 @@ def load(data_dir: str = "", split_seed: int = 0) -> Data:
     for part in parts:
         found = [text.pairs(stretch, WINDOW) for stretch in part if len(stretch) > WINDOW]
         if not found:
-            raise text.DataError(
-                f"a text of {len(numbers)} words is too short; at least {10 * (WINDOW + 1)} are needed"
-            )
+            raise DataError(f"a text of {len(numbers)} words is too short; {10 * (WINDOW + 1)} are needed at least")
         word, context = (np.concatenate([pair[side] for pair in found]).astype(np.int32) for side in (0, 1))
         arrays.append({"word": word, "context": context})
     return Data(*arrays)
