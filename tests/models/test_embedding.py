@@ -85,7 +85,7 @@ def test_the_skip_gram_learns_through_the_loop(tmp_path):
     assert losses[0] == pytest.approx(np.log(2000), rel=0.05)  # uniform over the vocabulary
     assert losses[-1] < 3
     vectors = vectors_of(workdir=config.workdir)
-    assert vectors.words[0] == "the" and vectors.vectors.shape == (9, 4)
+    assert vectors.words[0] == "the" and vectors.vectors.shape == (8, 4)
 
 
 def test_the_operator_is_the_matrix_of_logits():
