@@ -48,11 +48,6 @@ class TrainConfig:
         "digits", "what to learn, as digits, copying_200; a wrong name lists all", group="Task and model"
     )
     model: str = option("resnet", "network, as resnet, mlp, rnn", group="Task and model")
-        "digits", "digits, mnist, fashion_mnist, cifar10, ring, grid, digit_images, skipgram", group="Task and model"
-    )
-    model: str = option(
-        "resnet", "resnet, mlp, deep_conv, deep_linear, local, attention, gan, skipgram", group="Task and model"
-    )
     model_options: str = option("", "options of the model, as in widths=(16,32),dropout=0.1", group="Task and model")
     augment: bool = option(False, "the task's own light augmentation, on the device", group="Task and model")
     data_dir: str = option("", "folder of MNIST, Fashion-MNIST or CIFAR-10; a text", group="Task and model")

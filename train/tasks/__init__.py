@@ -5,8 +5,8 @@ from __future__ import annotations
 from train.tasks import (  # fill the registry
     classification as classification,
     generation as generation,
-    sequence as sequence,
     language as language,
+    sequence as sequence,
 )
 from train.tasks.base import Task, tasks
 
