@@ -212,9 +212,11 @@ def _runge_kutta(rate: Callable, state: np.ndarray, time: float, steps: int) -> 
 @claims.register("baselines")
 def baselines(seed: int, draws: int = 200_000) -> list[Row]:
     """Losses without memory: 10 log 8/(T + 20) for copying, the variance of a sum of two uniform numbers for adding."""
+    from train.tasks.sequence import copying_baseline
+
     table = {200: "0.0945", 1000: "0.02039", 2000: "0.01029"}
     rows = [
-        Row(f"copying, T = {delay}", value, 10 * math.log(8) / (delay + 20), unit=unit)
+        Row(f"copying, T = {delay}", value, copying_baseline(delay), unit=unit)
         for delay, (value, unit) in ((delay, halves(printed)) for delay, printed in table.items())
     ]
     square = np.sum(np.random.default_rng(seed).uniform(size=(draws, 2)) - 0.5, axis=1) ** 2

@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+import models
 from lax_linalg.errors import DimensionMismatch
 from train.config import TrainConfig
 from train.data import sequences
 from train.loop import train_and_evaluate
 from train.tasks import tasks
-from train.tasks.sequence import permutation
+from train.tasks.sequence import permutation, state_spectra
 
 
 @pytest.mark.parametrize("delay", [200, 1000])
@@ -71,6 +73,16 @@ def test_pixels_are_the_image_in_a_fixed_order():
     assert tasks["permuted_mnist"].input_shape == (784, 1)
 
 
+def test_state_spectra_of_an_isometry_and_of_a_model_without_states():
+    net = models.RecurrentNet(input_shape=(30, 2), num_classes=1, hidden=5, activation="identity", rngs=nnx.Rngs(0))
+    measured = state_spectra(net, {"input": jnp.ones((3, 30, 2))})
+    for name in ("lyapunov_max", "lyapunov_min"):
+        assert abs(float(measured[name])) < 1e-5
+    for name in ("state_sigma_max", "state_sigma_min"):
+        assert float(measured[name]) == pytest.approx(1, abs=1e-5)
+    assert state_spectra(lambda x: x, {"input": jnp.ones((3, 30, 2))}) == {}
+
+
 def test_a_model_that_answers_once_is_told_how_to_answer_always():
     batch = tasks["copying_200"].prepare({"symbols": jnp.ones((2, 10), jnp.uint8)})
     with pytest.raises(DimensionMismatch, match="outputs=every"):
@@ -87,3 +99,6 @@ def test_an_orthogonal_cell_trains_through_the_loop(tmp_path):
     losses = [line["loss"] for line in map(json.loads, (tmp_path / "metrics.jsonl").open()) if line["kind"] == "train"]
     assert summary["status"] == "finished" and losses[-1] < 0.9 * losses[0]
     assert np.isfinite(losses).all()
+    # the evaluation sees the state Jacobians 𝒟(φ') Q: with modReLU φ' is 0 or 1, so they never expand
+    (*_, last) = (line for line in map(json.loads, (tmp_path / "metrics.jsonl").open()) if line["kind"] == "eval")
+    assert last["lyapunov_max"] < 1e-3 and last["state_sigma_max"] < 1 + 1e-4

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import lax_linalg as la
 from lax_linalg.errors import DimensionMismatch
 from train.data import digits, idx, sequences
 from train.data.sequences import RECALLED, SYMBOLS
@@ -62,6 +63,32 @@ def recall(model: Any, batch: Batch) -> dict[str, jax.Array]:
     }
 
 
+def state_spectra(model: Any, batch: Batch, steps: int = 100) -> dict[str, jax.Array]:
+    """The state Jacobians J_t = ∂h_t/∂h_{t−1} along the start of one held-out sequence, in four numbers.
+
+    Args:
+        model: a network with `state_jacobians`, else nothing is measured.
+        batch: prepared examples.
+        steps: how many times are taken.
+
+    Returns:
+        "lyapunov_max" and "lyapunov_min" (nats a step), "state_sigma_max" and "state_sigma_min" (over ten times).
+
+    Cost: O(steps n³), once an evaluation.
+    """
+    if not hasattr(model, "state_jacobians"):
+        return {}
+    J = la.materialize(model.state_jacobians(batch["input"][0, :steps]))
+    exponents = la.lyapunov_exponents(J).exponents
+    sigma = jax.vmap(la.svdvals)(J[:: max(1, len(J) // 10)])
+    return {
+        "lyapunov_max": exponents[0],
+        "lyapunov_min": exponents[-1],
+        "state_sigma_max": jnp.max(sigma),
+        "state_sigma_min": jnp.min(sigma),
+    }
+
+
 def copying_baseline(delay: int) -> float:
     """10 log 8 / (T + 20): blanks are certain, the 10 symbols are guessed.
 
@@ -81,6 +108,7 @@ def copying(delay: int) -> Task:
         prepare=functools.partial(copying_sequences, delay=delay),
         augment=lambda key, batch: batch,
         per_example=recall,
+        whole=state_spectra,
         baseline=copying_baseline(delay),
     )
 
@@ -122,6 +150,7 @@ def adding(length: int) -> Task:
         prepare=functools.partial(adding_sequences, length=length),
         augment=lambda key, batch: batch,
         per_example=squared_error,
+        whole=state_spectra,
         baseline=1 / 6,
     )
 
@@ -152,6 +181,7 @@ def pixels(load: Any, side: int, mean: float, std: float, permuted: bool) -> Tas
         prepare=prepare,
         augment=lambda key, batch: batch,
         per_example=cross_entropy,
+        whole=state_spectra,
         baseline=math.log(10),
     )
 
