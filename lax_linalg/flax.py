@@ -16,7 +16,11 @@ from typing import Any
 
 import jax
 import jax.extend
-from flax import linen, nnx
+
+try:
+    from flax import linen, nnx
+except ImportError as error:
+    raise ImportError("lax_linalg.flax needs Flax: pip install flax") from error
 
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.jacobian.trace import END_TO_END, Call, require_same_shapes, shapes, unfit

@@ -85,7 +85,7 @@ def layer_jacobians(
         {'linear': [[3.0, 2.0]], 'tanh': [[1.0, 1.0]], 'end_to_end': [[3.0, 2.0]]}
     """
     structure, state = structure_of(model, call_kwargs)
-    return jacobians_of(structure, state, jnp.asarray(x), patterns_of(layers), memory_budget)
+    return jacobians_of(structure, state, inputs_of(x), patterns_of(layers), memory_budget)
 
 
 def patterns_of(layers: Iterable[str] | str | None) -> tuple[str, ...] | None:
@@ -116,6 +116,27 @@ def jacobians_of(
         reasons = "; ".join(f"layer {path!r} {reason}" for path, reason in skipped.items())
         raise LinearAlgebraError(f"no layer of the model has a Jacobian: {reasons}")
     return LayerJacobians(batches, skipped)
+
+
+def inputs_of(x: Any) -> jax.Array:
+    """The probe inputs as one array.
+
+    Raises:
+        DimensionMismatch: for anything else, such as the several inputs of a model.
+
+    Example:
+        >>> inputs_of([[1.0, 2.0]]).shape
+        (1, 2)
+    """
+    try:
+        if x is None or isinstance(x, (tuple, Mapping, str)):
+            raise TypeError
+        return jnp.asarray(x)
+    except (TypeError, ValueError):
+        raise DimensionMismatch(
+            f"probe inputs are one array [B, …], got a {type(x).__name__}; of a model with several inputs hold the "
+            "others fixed: lambda x: model(x[None], other)[0]"
+        ) from None
 
 
 def require_batch(x: jax.Array) -> None:
