@@ -39,20 +39,20 @@ def lanczos(A: Any, V: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
 
     def step(carry: Any, j: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
         basis, v, scale, alive, first = carry
-        basis = basis.at[j].set(v)
-        w = A @ v
-        alpha = jnp.sum(v.conj() * w, axis=0).real
+        basis = basis.at[:, j].set(v)
+        w = (A @ v.T).T
+        alpha = jnp.sum(v.conj() * w, axis=1).real
         first = jnp.where(j == 0, alpha, first)
         alpha = jnp.where(alive, alpha, first)  # a node without weight, inside the spectrum
         w = _orthogonalise(w, basis)
-        beta = jnp.linalg.norm(w, axis=0)
+        beta = jnp.linalg.norm(w, axis=1)
         scale = jnp.maximum(scale, jnp.maximum(jnp.abs(alpha), beta))
         alive = alive & (beta > eps * scale)
         beta = jnp.where(alive, beta, 0)
-        v = jnp.where(alive, w / jnp.where(alive, beta, 1), 0)
+        v = _unit(w, beta)
         return (basis, v, scale, alive, first), (alpha, beta)
 
-    start = (jnp.zeros((steps, n, p), V.dtype), V, jnp.zeros(p, real), jnp.ones(p, bool), jnp.zeros(p, real))
+    start = (jnp.zeros((p, steps, n), V.dtype), V.T, jnp.zeros(p, real), jnp.ones(p, bool), jnp.zeros(p, real))
     _, (alpha, beta) = jax.lax.scan(step, start, jnp.arange(steps))
     return alpha.T, beta[:-1].T
 
@@ -85,33 +85,39 @@ def golub_kahan(A: Any, V: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]
 
     def step(carry: Any, j: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
         left, right, v, scale, alive, first = carry
-        right = right.at[j].set(v)
-        u = _orthogonalise(A @ v, left)
-        alpha = jnp.linalg.norm(u, axis=0)
+        right = right.at[:, j].set(v)
+        u = _orthogonalise((A @ v.T).T, left)
+        alpha = jnp.linalg.norm(u, axis=1)
         first = jnp.where(j == 0, alpha, first)
         scale = jnp.maximum(scale, alpha)
         go_on = alive & (alpha > eps * scale)
-        u = jnp.where(go_on, u / jnp.where(go_on, alpha, 1), 0)
-        left = left.at[j].set(u)
+        u = _unit(u, jnp.where(go_on, alpha, 0))
+        left = left.at[:, j].set(u)
         # where the space ended with a zero diagonal entry, that zero is a singular value; behind it come nodes without
         # weight, which lie inside the spectrum
         alpha = jnp.where(go_on, alpha, jnp.where(alive, 0, first))
-        w = _orthogonalise(AH @ u, right)
-        beta = jnp.linalg.norm(w, axis=0)
+        w = _orthogonalise((AH @ u.T).T, right)
+        beta = jnp.linalg.norm(w, axis=1)
         scale = jnp.maximum(scale, beta)
         alive = go_on & (beta > eps * scale)
         beta = jnp.where(alive, beta, 0)
-        v = jnp.where(alive, w / jnp.where(alive, beta, 1), 0)
+        v = _unit(w, beta)
         return (left, right, v, scale, alive, first), (alpha, beta)
 
-    left, right = jnp.zeros((steps, m, p), V.dtype), jnp.zeros((steps, n, p), V.dtype)
-    start = (left, right, V, jnp.zeros(p, real), jnp.ones(p, bool), jnp.zeros(p, real))
+    left, right = jnp.zeros((p, steps, m), V.dtype), jnp.zeros((p, steps, n), V.dtype)
+    start = (left, right, V.T, jnp.zeros(p, real), jnp.ones(p, bool), jnp.zeros(p, real))
     _, (alpha, beta) = jax.lax.scan(step, start, jnp.arange(steps))
     return alpha.T, beta[:-1].T
 
 
 def _orthogonalise(w: jax.Array, basis: jax.Array) -> jax.Array:
-    """Each column of w [n, p] minus its projection on its own basis [steps, n, p]; twice is enough."""
+    """Each row of w [p, n] minus its projection on its own basis [p, steps, n]; twice is enough."""
     for _ in range(2):
-        w = w - jnp.einsum("snp,sp->np", basis, jnp.einsum("snp,np->sp", basis.conj(), w))
+        w = w - jnp.einsum("psn,ps->pn", basis, jnp.einsum("psn,pn->ps", basis.conj(), w))
     return w
+
+
+def _unit(w: jax.Array, length: jax.Array) -> jax.Array:
+    """Rows of w [p, n] over their lengths [p]; zero where the length is."""
+    nonzero = (length > 0)[:, None]
+    return jnp.where(nonzero, w / jnp.where(nonzero, length[:, None], 1), 0)

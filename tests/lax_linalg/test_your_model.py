@@ -25,8 +25,14 @@ import lax_linalg as la
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
 
 TOP = pathlib.Path(__file__).parent.parent.parent
-PAGE = (TOP / "docs" / "your_model.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", PAGE, re.S)
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The Python code of a page of docs/ and what the page says that it prints."""
+    return re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", (TOP / "docs" / page).read_text(), re.S)
+
+
+BLOCKS = blocks("your_model.md")
 
 
 def reference(f, x):
@@ -209,21 +215,14 @@ def test_inputs_that_are_not_one_array_are_refused_with_the_remedy(x):
             call([jnp.tanh], x)
 
 
-def run_page(blocks) -> list[tuple[str, str]]:
-    """What each block prints, and what the page says that it prints."""
-    found = []
-    for code, expected in blocks:
+@pytest.mark.parametrize(("page", "count"), [("your_model.md", 4), ("spectra.md", 1)])
+def test_the_code_of_a_page_prints_what_the_page_says(page, count):
+    assert len(blocks(page)) == count
+    for code, expected in blocks(page):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            exec(compile(code, "your_model.md", "exec"), {"__name__": "page"})
-        found.append((out.getvalue(), expected))
-    return found
-
-
-def test_the_pages_code_prints_what_it_says():
-    assert len(BLOCKS) == 4
-    for printed, expected in run_page(BLOCKS):
-        assert printed == expected
+            exec(compile(code, page, "exec"), {"__name__": "page"})
+        assert out.getvalue() == expected
 
 
 @pytest.mark.slow
