@@ -101,7 +101,8 @@ def transient_growth(
 
     As soon as ‖Aᵐ‖ ≤ 1 every later power is bounded by an earlier one, ‖A^{qm+r}‖ ≤ ‖Aʳ‖, so the maximum up to then is
     the supremum over all k. Between sampled times ‖e^{(t+s)A}‖ ≤ ‖e^{tA}‖ e^{s ω(A)} with the numerical abscissa ω. If
-    that point is not reached, the powers of the last Aᵐ are followed in the same way, with a coarser bound.
+    that point is not reached, later powers are bounded by κ(V) ρᵐ with the condition number of the eigenvectors, or the
+    powers of the last Aᵐ are followed in the same way, with a coarser bound.
 
     Args:
         A: square operator or array [n, n], or a batch [..., n, n] (which needs `steps`).
@@ -179,10 +180,16 @@ def _growth(A: SquareMatrix, steps: int | None, continuous: bool, step: float | 
     if len(contracted):
         upper = float(norms[: contracted[0] + 1].max())
     elif bounded:
-        # ‖A^{qm+r}‖ ≤ ‖A^{qm}‖ ‖Aʳ‖ for the last m: follow the powers of Aᵐ until they contract
-        coarse = _curve(np.linalg.matrix_power(np.asarray(a), len(norms) - 1), _MOST, one)
-        if (coarse[1:] <= one).any():
-            upper = float(coarse.max()) * maximum
+        # beyond the last m: ‖Aᵏ‖ ≤ κ(V) ρᵐ, or ‖A^{qm+r}‖ ≤ ‖A^{qm}‖ ‖Aʳ‖ with the powers of Aᵐ where these contract
+        last = len(norms) - 1
+        radius = math.exp(np.real(schur.eigenvalues).max() * dt) if continuous else np.abs(schur.eigenvalues).max()
+        vectors = np.linalg.svd(np.linalg.eig(A.array)[1], compute_uv=False)
+        if vectors[-1] > 0:
+            upper = max(maximum, float(vectors[0] / vectors[-1] * min(radius, 1.0) ** last))
+        if upper > 1.05 * maximum and radius ** (last * _MOST) < 1e-3:
+            coarse = _curve(np.linalg.matrix_power(np.asarray(a), last), _MOST, one)
+            if (coarse[1:] <= one).any():
+                upper = min(upper, float(coarse.max()) * maximum)
     return TransientGrowth(np.arange(len(norms)) * dt, norms, top * dt, maximum, max(between * upper, maximum))
 
 

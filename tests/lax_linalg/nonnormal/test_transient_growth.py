@@ -65,6 +65,15 @@ def test_slow_decay_is_proved_by_coarser_steps():
     assert growth.maximum < max(norms) <= growth.upper < np.inf
 
 
+def test_marginal_matrices_are_bounded_by_their_eigenvectors():
+    # 1 is an eigenvalue: powers tend to the spectral projector and never contract; κ(V) bounds them all the same
+    A = np.array([[1.0, 3.0], [0.0, 0.5]])
+    growth = la.transient_growth(A, steps=40)
+    assert growth.norms[-1] == pytest.approx(np.hypot(1, 6), rel=1e-6)
+    assert growth.maximum <= growth.upper <= 6 + np.sqrt(37) + 1e-6  # κ(V) = c + √(1 + c²), c = cot of the vectors' angle
+    assert la.transient_growth(np.array([[0.0, 1.0], [-1.0, 0.0]]), steps=8).upper == pytest.approx(1)
+
+
 def test_an_unstable_matrix_needs_a_horizon():
     A = np.diag([1.5, 0.5])
     with pytest.raises(la.LinearAlgebraError, match=r"spectral radius is 1\.5 > 1.*finite horizon"):
