@@ -14,6 +14,9 @@ STEPS = absl_flags.DEFINE_string("steps", "", "checkpoints, as in 0,500,last; al
 LAYERS = absl_flags.DEFINE_string("layers", "*", "layers, as in blocks/*,end_to_end")
 INPUTS = absl_flags.DEFINE_integer("inputs", 0, "probe inputs; 0: as many as the run has", lower_bound=0)
 PROCESSES = absl_flags.DEFINE_integer("processes", 1, "processes that share the checkpoints", lower_bound=1)
+NONNORMALITY = absl_flags.DEFINE_integer(
+    "nonnormality", 64, "square Jacobians up to this order exactly, larger ones by projection; 0: none", lower_bound=0
+)
 
 
 def main() -> None:
@@ -24,7 +27,12 @@ def main() -> None:
 
     for workdir in filter(None, map(str.strip, WORKDIR.value.split(","))):
         results = analyze(
-            workdir, steps=STEPS.value, layers=LAYERS.value, inputs=INPUTS.value, processes=PROCESSES.value
+            workdir,
+            steps=STEPS.value,
+            layers=LAYERS.value,
+            inputs=INPUTS.value,
+            processes=PROCESSES.value,
+            nonnormality=NONNORMALITY.value,
         )
         follow(results, workdir)
 

@@ -6,6 +6,7 @@ Each checkpoint gives one file analysis/step_NNNNNNNN.npz with the keys
     <layer>::singular_values             [B, k]         descending, for each probe input
     <layer>::eigenvalues                 [B, n] complex of square Jacobians
     <layer>::henrici                     [B]            √(‖J‖_F² − Σ|λ|²) of square Jacobians
+    <layer>::nonnormal_<name>            …              of the first input's, if square: see `train.nonnormality`
     <layer>::operator_singular_values    [k]            of the linear map of layers that know theirs
     <layer>::structure                   its structure, such as "Convolution"
 
@@ -40,6 +41,7 @@ import lax_linalg as la
 from train import checkpoints, config as configs, files
 from train.analysis_processes import claim, shared_out
 from train.errors import CheckpointError, ConfigError
+from train.nonnormality import ORDER, QUANTITIES as NONNORMAL, nonnormality_of, numbers_of
 from train.probes import probe_inputs
 from train.spectrum_summary import QUANTITIES, summarize
 from train.state import build_model
@@ -49,7 +51,9 @@ FOLDER = "analysis"
 COLUMNS = (
     *("step", "layer", "inputs", "rows", "columns"),
     *QUANTITIES,
-    *("log_volume", "spectral_radius", "henrici", "structure", "operator_sigma_max", "operator_sigma_min"),
+    *("log_volume", "spectral_radius", "henrici"),
+    *NONNORMAL,
+    *("structure", "operator_sigma_max", "operator_sigma_min"),
 )
 LAYERS_UNDER_WAY = 2  # Jacobians of so many layers lie on the host at a time
 
@@ -75,7 +79,13 @@ class Analyst(NamedTuple):
 
 
 def analyze(
-    workdir: str | pathlib.Path, *, steps: str = "", layers: str = "*", inputs: int = 0, processes: int = 1
+    workdir: str | pathlib.Path,
+    *,
+    steps: str = "",
+    layers: str = "*",
+    inputs: int = 0,
+    processes: int = 1,
+    nonnormality: int = ORDER,
 ) -> Iterator[Result]:
     """Analyse the checkpoints of a run, one after the other or several at a time.
 
@@ -85,6 +95,7 @@ def analyze(
         layers: patterns of layers, as in "blocks/*,end_to_end".
         inputs: how many of the run's probe inputs; 0 for all.
         processes: how many processes share the checkpoints; other analyses of the run may be going on as well.
+        nonnormality: up to which order square Jacobians are tested exactly, beyond it by projection; 0 for not at all.
 
     Returns:
         An iterator that gives a `Result` for each checkpoint as soon as its file is written and the table renewed:
@@ -123,7 +134,7 @@ def analyze(
     usable, left = len(todo) < len(wanted), len(todo)
     for wait in (False, True):  # first what nobody is at, then what others have not finished
         taken = []
-        work = functools.partial(analyze_claimed, str(workdir), layers, inputs, wait)
+        work = functools.partial(analyze_claimed, str(workdir), layers, inputs, nonnormality, wait)
         for result in shared_out(work, todo, min(processes, len(todo))):
             if result.status == "taken":
                 taken.append(result.step)
@@ -177,7 +188,9 @@ def prepare(workdir: str, layers: str, inputs: int) -> Analyst:
     return Analyst(x, tuple(jax.eval_shape(capture, state)), capture)
 
 
-def analyze_claimed(workdir: str, layers: str, inputs: int, wait: bool, threads: int, step: int) -> Result:
+def analyze_claimed(
+    workdir: str, layers: str, inputs: int, nonnormality: int, wait: bool, threads: int, step: int
+) -> Result:
     """Analyse one checkpoint unless another process is at it ("taken") or, by now, has done it ("kept")."""
     path = file_of(workdir, step)
     with claim(path.parent, path.stem, wait) as mine:
@@ -185,10 +198,10 @@ def analyze_claimed(workdir: str, layers: str, inputs: int, wait: bool, threads:
             return Result(step, "taken", [])
         if not missing_layers(path, prepare(workdir, layers, inputs)):
             return Result(step, "kept", rows_of(step, read_whole(path)))
-        return analyze_checkpoint(workdir, layers, inputs, threads, step)
+        return analyze_checkpoint(workdir, layers, inputs, nonnormality, threads, step)
 
 
-def analyze_checkpoint(workdir: str, layers: str, inputs: int, threads: int, step: int) -> Result:
+def analyze_checkpoint(workdir: str, layers: str, inputs: int, nonnormality: int, threads: int, step: int) -> Result:
     """Analyse one checkpoint and write its file; what the file already has of it stays."""
     try:
         model = checkpoints.restore(workdir, step)
@@ -201,7 +214,7 @@ def analyze_checkpoint(workdir: str, layers: str, inputs: int, threads: int, ste
     modules = {"/".join(map(str, names)): module for names, module in nnx.iter_modules(model)}
     jacobians = {name: J for name, J in analyst.capture(nnx.state(model)).items() if name in missing}
     broken = []
-    for name, found in spectra_of(jacobians, threads):
+    for name, found in spectra_of(jacobians, threads, nonnormality):
         module = modules.get(name.partition("@")[0])
         found |= spectra_of_weights(module, jacobians[name].x.shape[1:])
         arrays |= {f"{name}::{quantity}": values for quantity, values in found.items()}
@@ -215,7 +228,9 @@ def analyze_checkpoint(workdir: str, layers: str, inputs: int, threads: int, ste
     return Result(step, "done", rows_of(step, ordered | arrays), message)
 
 
-def spectra_of(jacobians: dict[str, Any], threads: int) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+def spectra_of(
+    jacobians: dict[str, Any], threads: int, nonnormality: int
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Form the Jacobians layer by layer on the device while the host's threads factorise those of the layers before."""
     form = jax.jit(la.materialize)
     waiting: collections.deque = collections.deque()
@@ -223,15 +238,16 @@ def spectra_of(jacobians: dict[str, Any], threads: int) -> Iterator[tuple[str, d
     def oldest() -> tuple[str, dict[str, np.ndarray]]:
         name, shape, futures, copies = waiting.popleft()
         spectra = [future.result() for future in futures]
-        spectra = [spectra[i] for i in copies]
-        found = {quantity: np.stack([one[quantity] for one in spectra]) for quantity in spectra[0]}
-        return name, {"shape": np.array(shape), **found}
+        more = {key: spectra[0].pop(key) for key in list(spectra[0]) if key.startswith("nonnormal_")}
+        found = {quantity: np.stack([spectra[i][quantity] for i in copies]) for quantity in spectra[0]}
+        return name, {"shape": np.array(shape), **found, **more}
 
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for name, batch in jacobians.items():
             matrices = np.asarray(form(batch))
             distinct, copies = _distinct(matrices)
-            futures = [pool.submit(spectrum_of, matrix) for matrix in distinct]
+            orders = [nonnormality] + [0] * (len(distinct) - 1)
+            futures = [pool.submit(spectrum_of, matrix, order) for matrix, order in zip(distinct, orders)]
             waiting.append((name, matrices.shape[1:], futures, copies))
             while len(waiting) > LAYERS_UNDER_WAY:
                 yield oldest()
@@ -239,14 +255,16 @@ def spectra_of(jacobians: dict[str, Any], threads: int) -> Iterator[tuple[str, d
             yield oldest()
 
 
-def spectrum_of(matrix: np.ndarray) -> dict[str, np.ndarray]:
+def spectrum_of(matrix: np.ndarray, nonnormality: int = 0) -> dict[str, np.ndarray]:
     """Singular values, and of a square matrix the eigenvalues and Henrici's departure; NaN if the matrix is not finite.
 
     Args:
         matrix: [m, n], of any floating-point type; factorised in double precision.
+        nonnormality: the order up to which non-normality is tested exactly; 0 for not at all.
 
     Returns:
-        "singular_values" [min(m, n)] descending and, if m = n, "eigenvalues" [n] and "henrici" [], in single precision.
+        "singular_values" [min(m, n)] descending and, if m = n, "eigenvalues" [n] and "henrici" [], in single precision;
+        on request what `train.nonnormality.nonnormality_of` finds, as "nonnormal_…".
 
     Example:
         >>> found = spectrum_of(np.array([[1.0, 3.0], [0.0, 2.0]]))
@@ -261,10 +279,12 @@ def spectrum_of(matrix: np.ndarray) -> dict[str, np.ndarray]:
         return {"singular_values": s.astype(np.float32)}
     eigenvalues = np.linalg.eigvals(A) if finite else np.full(n, np.nan + 0j)
     departure = np.sqrt(np.maximum(0.0, np.sum(s**2) - np.sum(np.abs(eigenvalues) ** 2)))
+    more = nonnormality_of(A, nonnormality, eigenvalues) if nonnormality and not np.iscomplexobj(A) else {}
     return {
         "singular_values": s.astype(np.float32),
         "eigenvalues": eigenvalues.astype(np.complex64),
         "henrici": departure.astype(np.float32),
+        **{f"nonnormal_{quantity}": values for quantity, values in more.items()},
     }
 
 
@@ -332,6 +352,8 @@ def rows_of(step: int, arrays: dict[str, np.ndarray]) -> list[Row]:
         if "eigenvalues" in of:
             row["spectral_radius"] = float(np.median(np.abs(of["eigenvalues"]).max(-1)))
             row["henrici"] = float(np.median(of["henrici"]))
+        if "nonnormal_kreiss" in of:
+            row |= numbers_of({key.removeprefix("nonnormal_"): values for key, values in of.items()})
         if "structure" in of:
             row["structure"] = str(of["structure"])
             row["operator_sigma_max"], row["operator_sigma_min"] = of["operator_singular_values"][[0, -1]].tolist()

@@ -23,6 +23,8 @@ TITLES = {
     "stable_rank": "stable rank",
     "spectral_radius": "max |λ|",
     "henrici": "Henrici",
+    "kreiss_lower": "Kreiss ≥",
+    "transient_max": "max ‖Jᵏ‖",
     "operator_sigma_max": "weights σ_max",
 }
 

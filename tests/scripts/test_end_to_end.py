@@ -164,7 +164,7 @@ def test_help_is_short_and_grouped(flag):
 @pytest.mark.parametrize(
     ("script", "flags"),
     [
-        ("analyze", ["workdir", "steps", "layers", "inputs", "processes"]),
+        ("analyze", ["workdir", "steps", "layers", "inputs", "processes", "nonnormality"]),
         ("report", ["workdir", "out", "picture"]),
         ("bench", ["only", "out", "here"]),
     ],
