@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from train.nonnormality import nonnormality_of
+
 SIZES = {
     "stem": (24, 12),
     "blocks/0": (24, 24),
@@ -41,6 +43,7 @@ def write_run(
     sizes: dict[str, tuple[int, int]] | None = None,
     probes: bool = True,
     analysed: tuple[int, ...] | range = (),
+    nonnormal: tuple[str, ...] = (),
     **config: object,
 ) -> Path:
     """Write config, metrics, summary, spectra and analyses of a made-up run."""
@@ -82,6 +85,9 @@ def write_run(
                     arrays[f"{name}::shape"] = np.array(J.shape[1:])
                     if J.shape[1] == J.shape[2]:
                         arrays[f"{name}::eigenvalues"] = np.linalg.eigvals(J).astype(np.complex64)
+                    if name in nonnormal:
+                        for quantity, values in nonnormality_of(J[0]).items():
+                            arrays[f"{name}::nonnormal_{quantity}"] = values
                     if "/" in name:
                         arrays[f"{name}::structure"] = np.array("Convolution")
                         arrays[f"{name}::operator_singular_values"] = np.linalg.svd(J[0], compute_uv=False) * 1.3

@@ -9,6 +9,7 @@ const CONFIG = { displayModeBar: false, responsive: true, scrollZoom: false, dou
 function draw(...names) {
   for (const name of names) {
     const width = $(name).clientWidth;
+    if (!width) continue; // in a section that has nothing to show
     if (name === "heat") $(name).style.height = $("training").style.height = `${heatHeight(width)}px`;
     const figure = FIGURES[name](state, theme(), width);
     Plotly.react($(name), figure.data, figure.layout, CONFIG);
@@ -37,6 +38,7 @@ function captions() {
   const laws = new Set(report.runs.map((run) => run.layers[state.layer]?.law?.label).filter(Boolean));
   $("density-text").textContent = `All probe inputs together.${[...laws].map((label) => ` Dashed: the ${label}.`).join("")}${below ? ` Numerically zero, left of the axis: ${below}.` : ""}`;
   eigenCaption();
+  nonnormalCaptions();
 }
 
 function eigenCaption() {
@@ -124,13 +126,13 @@ function goTo(i) {
   const last = report.steps[report.steps.length - 1];
   $("step").setAttribute("aria-valuetext", `step ${state.step} of ${last}`);
   $("step-output").innerHTML = `step ${state.step} <small>of ${last}</small>`;
-  refresh("training", "heat", "sorted", "density", "eigen");
+  refresh(...Object.keys(FIGURES));
 }
 
 function choose(layer) {
   if (!report.layers.includes(layer)) return;
   state.layer = $("layer").value = layer;
-  refresh("training", "heat", "sorted", "density", "eigen");
+  refresh(...Object.keys(FIGURES));
 }
 
 const nearest = (step) => report.steps.reduce((best, value, i) => (Math.abs(value - step) < Math.abs(report.steps[best] - step) ? i : best), 0);
@@ -154,7 +156,7 @@ async function save(name) {
     layout: { ...figure.layout, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", showlegend: name !== "heat", title: { text: figure.title, x: 0.02, xanchor: "left", font: { size: 15 } },
       legend: { orientation: "h", y: -0.18, yanchor: "top" }, margin: { ...figure.layout.margin, t: name === "heat" ? 64 : 48, b: 60 } },
   };
-  const [width, height] = { eigen: [520, 580], training: [720, 600], heat: [820, heatHeight(820) + 60] }[name] ?? [720, 460];
+  const [width, height] = { eigen: [520, 580], pseudo: [620, 620], training: [720, 600], heat: [820, heatHeight(820) + 60] }[name] ?? [720, 460];
   const url = await Plotly.toImage(exported, { format: "svg", width, height });
   const link = document.createElement("a");
   link.href = url;
@@ -213,6 +215,7 @@ async function start() {
   if (report.quantities.includes(asked.get("measure"))) state.quantity = asked.get("measure");
   state.i = asked.has("step") ? nearest(Number(asked.get("step"))) : report.steps.length - 1;
   state.step = report.steps[state.i];
+  nonnormalCaptions();
   draw(...Object.keys(FIGURES));
   connect();
   choose(state.layer);

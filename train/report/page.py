@@ -81,7 +81,7 @@ def render(runs: list[Run], budget: int = BYTES) -> str:
         configurations=_configurations(runs),
         footer=_footer(),
         style=(room / "style.css").read_text(),
-        script="\n".join((room / name).read_text() for name in ("data.js", "figures.js", "page.js")),
+        script="\n".join((room / name).read_text() for name in ("data.js", "figures.js", "nonnormal.js", "page.js")),
         plotly=_pack(get_plotlyjs().encode()),
         description=_pack(json.dumps(description, allow_nan=False, ensure_ascii=False).encode()),
         block=_pack(block),

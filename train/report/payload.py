@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from train.analysis import QUANTITIES, summarize
+from train.report import nonnormality
 from train.report.load import Run
 
 BYTES = 4_000_000
@@ -64,6 +65,7 @@ class LayerSeries:
     singular_values: list[np.ndarray] = field(default_factory=list)
     eigenvalues: dict[int, np.ndarray] = field(default_factory=dict)
     operator: dict[int, np.ndarray] = field(default_factory=dict)
+    nonnormal: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
     shape: list[int] | None = None
     structure: str | None = None
 
@@ -86,12 +88,15 @@ def build_payload(runs: list[Run], budget: int = BYTES) -> tuple[dict[str, Any],
         >>> description["layers"], block
         ([], b'')
     """
-    detail = fit_detail(runs, budget)
+    share = budget // 4 if any(run.analyses for run in runs) else 0  # for pseudospectra
+    detail = fit_detail(runs, budget - share)
     block = Block()
     kept = thin_steps(sorted({step for run in runs for step in run.steps}), detail.steps)
     series = [collect(run, kept) for run in runs]
     layers = _ordered([list(layer_series) for layer_series in series])
     axes = {layer: _axis([s[layer] for s in series if layer in s]) for layer in layers}
+    tested = sum(bool(layer.nonnormal) for one in series for layer in one.values())
+    most = share // (4 * nonnormality.NUMBERS * max(tested, 1))
     description = {
         "steps": kept,
         "left_out": len({step for run in runs for step in run.steps}) - len(kept),
@@ -103,7 +108,7 @@ def build_payload(runs: list[Run], budget: int = BYTES) -> tuple[dict[str, Any],
                 "name": run.name,
                 "held_out": run.held_out,
                 "curves": _curves(run, block),
-                "layers": {name: _layer(one[name], axes[name], detail, block) for name in layers if name in one},
+                "layers": {name: _layer(one[name], axes[name], detail, most, block) for name in layers if name in one},
                 "analysed": sorted(set(run.analyses) & set(kept)),
             }
             for run, one in zip(runs, series, strict=True)
@@ -166,6 +171,8 @@ def collect(run: Run, steps: list[int]) -> dict[str, LayerSeries]:
                 layer.eigenvalues[step] = np.atleast_2d(arrays["eigenvalues"])
             if "operator_singular_values" in arrays:
                 layer.operator[step] = arrays["operator_singular_values"].ravel()
+            if (found := nonnormality.taken(arrays)) is not None:
+                layer.nonnormal[step] = found
             if "shape" in arrays:
                 layer.shape = [int(n) for n in arrays["shape"]]
             if "structure" in arrays:
@@ -200,7 +207,7 @@ def _axis(series: list[LayerSeries]) -> dict[str, Any]:
     return {"log": [float(np.log10(low) - margin), float(np.log10(high) + margin)], "radius": 1.08 * radius}
 
 
-def _layer(layer: LayerSeries, axis: dict[str, Any], detail: Detail, block: Block) -> dict[str, Any]:
+def _layer(layer: LayerSeries, axis: dict[str, Any], detail: Detail, most: int, block: Block) -> dict[str, Any]:
     count = max(values.shape[-1] for values in layer.singular_values)
     index = np.unique(np.linspace(0, count - 1, min(count, detail.points)).round().astype(int))
     drawn = min(values.size for values in layer.singular_values)
@@ -235,6 +242,7 @@ def _layer(layer: LayerSeries, axis: dict[str, Any], detail: Detail, block: Bloc
             step: block.add([index_of(values, detail.points) + 1, values[index_of(values, detail.points)]])
             for step, values in layer.operator.items()
         },
+        "nonnormal": nonnormality.described(layer.nonnormal, count, most, block.add),
         "law": _law(layer, block),
     }
 
