@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 import lax_linalg as la
+from tests.train.synthetic import SIZES, matrices, write_run
 from train import analysis
 from train.nonnormality import QUANTITIES, nonnormality_of, numbers_of
+from train.report import nonnormality
+from train.report.load import load_run
+from train.report.payload import build_payload
 
 
 def test_exact_for_small_orders():
@@ -72,3 +76,33 @@ def test_rows_of_the_table_hold_the_numbers():
     assert row["kreiss_lower"] <= 4.07 and row["transient_max"] == pytest.approx(4.0623, rel=1e-3)
     assert set(row) <= set(analysis.COLUMNS)
     assert "nonnormal_kreiss" not in analysis.spectrum_of(np.ones((2, 3)), 64)
+
+
+def test_the_report_draws_what_the_analysis_found(tmp_path):
+    workdir = write_run(tmp_path / "run", steps=range(0, 41, 20), inputs=1, analysed=(0, 40), nonnormal=("blocks/1",))
+    run = load_run(workdir)
+    description, block = build_payload([run])
+    numbers = np.frombuffer(block, "<f4")
+    assert [name for name, layer in description["runs"][0]["layers"].items() if layer["nonnormal"]] == ["blocks/1"]
+    drawn = description["runs"][0]["layers"]["blocks/1"]["nonnormal"]
+    assert sorted(drawn) == [0, 40]
+    found = nonnormality.taken(run.spectra(40)["blocks/1"])
+    assert found is not None
+
+    def view(place):
+        return numbers[place[0] : place[0] + place[1]]
+
+    scale = float(found["scale"])
+    # σ_min(zI − J) at a corner of the grid, of the Jacobian itself
+    J = matrices(40, 1, 0, SIZES, 0.01)["blocks/1"][0].astype(float)
+    x_min, _, y_min, _ = drawn[40]["box"]
+    sigma = np.linalg.svd((x_min + 1j * y_min) * np.eye(16) - J, compute_uv=False)[-1]
+    assert view(drawn[40]["sigma"])[0] == pytest.approx(np.log10(sigma), abs=1e-4)
+    np.testing.assert_array_equal(view(drawn[40]["transient"]), found["transient"])
+    boundary = view(drawn[40]["range"]).reshape(2, -1)
+    assert boundary.shape == (2, 65) and np.all(boundary[:, 0] == boundary[:, -1])
+    support = np.linalg.eigvalsh((J + J.T) / 2)[-1]
+    assert boundary[0].max() == pytest.approx(support, rel=1e-4)
+    assert drawn[40]["lower"] <= drawn[40]["upper"] / np.e / 16 * (1 + 1e-6) and drawn[40]["scale"] == scale
+    few, small = build_payload([run], 40_000)
+    assert len(few["runs"][0]["layers"]["blocks/1"]["nonnormal"]) == 1 and len(small) < 60_000
