@@ -70,7 +70,8 @@ def test_marginal_matrices_are_bounded_by_their_eigenvectors():
     A = np.array([[1.0, 3.0], [0.0, 0.5]])
     growth = la.transient_growth(A, steps=40)
     assert growth.norms[-1] == pytest.approx(np.hypot(1, 6), rel=1e-6)
-    assert growth.maximum <= growth.upper <= 6 + np.sqrt(37) + 1e-6  # κ(V) = c + √(1 + c²), c = cot of the vectors' angle
+    # κ(V) = c + √(1 + c²) for the cotangent c of the angle between the eigenvectors
+    assert growth.maximum <= growth.upper <= 6 + np.sqrt(37) + 1e-6
     assert la.transient_growth(np.array([[0.0, 1.0], [-1.0, 0.0]]), steps=8).upper == pytest.approx(1)
 
 
