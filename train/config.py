@@ -99,6 +99,10 @@ class TrainConfig:
         choices=("wait", "skip"),
     )
 
+    dropout_every: int = option(
+        0, "steps between checks of dropout's covariance against its prediction; 0: none", group="Spectra", low=0
+    )
+
     workdir: str = option("", "folder of the run (required); the same command resumes it", group="Run")
     log_every: int = option(10, "steps between lines of metrics.jsonl", group="Run", low=1)
     eval_every: int = option(100, "steps between evaluations; 0: first and last only", group="Run", low=0)

@@ -67,6 +67,13 @@ class PlainDisplay:
             self.note(f"{step}  {measures(line)}  {self.pace:.1f} steps/s  ETA {clock(self.remaining(line['step']))}")
         elif line["kind"] == "eval":
             self.note(f"{step}  {self.names['eval']} {measures(line)}")
+        elif line["kind"] == "dropout":
+            errors = {name.rpartition("/")[0]: value for name, value in line.items() if name.endswith("/error")}
+            worst = max(errors, key=lambda name: errors[name] or 0.0)
+            expected = line[f"{worst}/standard_error"]
+            self.note(
+                f"{step}  dropout: covariance off by {short(errors[worst])} in {worst}, drawn to {short(expected)}"
+            )
         elif line["kind"] == "test":
             if self.names["eval"] != "test":  # else the evaluation has just said it
                 self.note(f"{step}  test {measures(line)}")

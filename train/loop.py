@@ -20,6 +20,7 @@ from train.checkpoints import Checkpoints
 from train.config import TrainConfig, due
 from train.display import make_display
 from train.divergence import explain
+from train.dropout_probe import make_dropout_probe
 from train.errors import CheckpointError, ConfigError, DivergenceError
 from train.interrupt import Interrupt
 from train.metrics import read_lines
@@ -77,6 +78,9 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
     arrays = (state, data.train, data.held_out, data.test)
     state, train, held_out, test = jax.device_put(arrays, replicated(mesh))
     spectra = probes.make_spectra(config, definition, state, task, data.held_out, mesh)
+    dropout = None
+    if config.dropout_every:
+        dropout = make_dropout_probe(task, definition, state.params, state.rest, data.held_out)
 
     with contextlib.ExitStack() as opened:
         interrupt = opened.enter_context(Interrupt())
@@ -110,6 +114,8 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
                         recorder.measures("test", step, evaluate(state.params, state.rest, test), metrics["nonfinite"])
                     if spectra is not None and spectra.due(step, steps):
                         recorder.spectrum(step, spectra.model_of(state), metrics["nonfinite"])
+                    if dropout is not None and due(step, config.dropout_every, steps):
+                        recorder.measures("dropout", step, dropout(state.params, state.rest), metrics["nonfinite"])
                     if interrupt.received or due(step, config.checkpoint_every, steps):
                         recorder.settle(wait=True)  # a checkpoint stands for complete metrics up to its step
                         checkpoints.save(step, state, force=interrupt.received)
