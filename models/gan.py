@@ -108,7 +108,7 @@ class Discriminator(nnx.Module):
         activation: name or function φ; "maxmin" keeps the gradient's norm.
         normalisation: "spectral" or "none".
         norm_of: "operator" or "kernel", see `SpectralNorm`.
-        scale: factor on the score.
+        scale: factor on the score of a normalised discriminator, its Lipschitz bound; not used without.
         rngs: source of the initial weights.
 
     Raises:
@@ -133,7 +133,8 @@ class Discriminator(nnx.Module):
         if normalisation not in NORMALISATIONS:
             raise UnknownNameError.of("normalisation", normalisation, NORMALISATIONS)
         shape = sizes("input_shape", input_shape)
-        self.activation, self.scale = _activation(activation), float(scale)
+        self.activation = _activation(activation)
+        self.scale = float(scale) if normalisation == "spectral" else 1.0
 
         def normalised(layer: Any, shape: tuple[int, ...]) -> Any:
             if normalisation == "none":

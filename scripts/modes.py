@@ -10,6 +10,7 @@ import pathlib
 
 from absl import flags as absl_flags
 
+from lax_linalg.errors import UnknownNameError
 from scripts import flags
 
 TASKS = absl_flags.DEFINE_list("tasks", ["ring", "grid"], "presets of scripts/presets")
@@ -20,7 +21,10 @@ WORKDIR = absl_flags.DEFINE_string("workdir", "", "folder of the runs (required)
 
 def preset(task: str) -> dict[str, str]:
     """The flags of a preset as text."""
-    path = pathlib.Path(__file__).parent / "presets" / f"{task}.flags"
+    folder = pathlib.Path(__file__).parent / "presets"
+    path = folder / f"{task}.flags"
+    if not path.exists():
+        raise UnknownNameError.of("preset", task, [found.stem for found in folder.glob("*.flags")])
     pairs = (line.removeprefix("--").partition("=") for line in path.read_text().split("\n") if line.startswith("--"))
     return {name: value for name, _, value in pairs}
 

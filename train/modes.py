@@ -69,8 +69,6 @@ def compare(
             for seed in range(seeds):
                 folder = pathlib.Path(workdir) / f"{task}_{normalisation}_{seed}"
                 options = preset.model_options.replace("normalisation=spectral", f"normalisation={normalisation}")
-                if normalisation == "none":
-                    options = options.replace("scale=10", "scale=1").replace("scale=3", "scale=1")
                 config = dataclasses.replace(
                     preset,
                     model_options=options,
