@@ -270,7 +270,7 @@ def collapse(blocks: Sequence[AttentionBlock], x: jax.Array) -> Collapse:
     residual, sigma = [jnp.mean(rank_residual(x))], []
     for block in blocks:
         A = block.attention.weights(x)
-        s = jax.vmap(la.svdvals)(A.reshape(-1, *A.shape[-2:]))
+        s = jax.vmap(lambda a: la.svdvals(la.Dense(a)))(A.reshape(-1, *A.shape[-2:]))
         sigma.append(jnp.mean(s[:, :2], axis=0))
         x = block(x)
         residual.append(jnp.mean(rank_residual(x)))

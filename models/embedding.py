@@ -174,7 +174,7 @@ class WordVectors:
 
         Source: Roy and Vetterli, The effective rank (EUSIPCO 2007), definition 1.
         """
-        s = np.asarray(la.svdvals(jnp.asarray(self.vectors - self.vectors.mean(0))), np.float64)
+        s = np.asarray(la.svdvals(la.Dense(jnp.asarray(self.vectors - self.vectors.mean(0)))), np.float64)
         p = s / s.sum()
         p = p[p > 1e-9]  # rounding's singular values
         return float(np.exp(-np.sum(p * np.log(p))))
@@ -240,7 +240,7 @@ def ppmi_svd(words: Sequence[str], counts: np.ndarray, width: int = 64, power: f
     """
     if positive("width", width) > len(words):
         raise DimensionMismatch(f"{len(words)} words have vectors of at most that size, got width {width}")
-    U, S, _ = la.svd(jnp.asarray(ppmi(counts), jnp.float32))
+    U, S, _ = la.svd(la.Dense(jnp.asarray(ppmi(counts), jnp.float32)))
     return WordVectors(tuple(words), np.asarray(U[:, :width] * S[:width] ** power))
 
 

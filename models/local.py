@@ -149,7 +149,7 @@ class LocallyConnected(nnx.Module):
         conv.kernel = nnx.Param(nearest.kernel)
         if self.bias is not None:
             conv.bias = nnx.Param(jnp.mean(self.bias[...].reshape(-1, self.out_features), axis=0))
-        gap = jnp.zeros(()) if self.tied else la.norm(la.materialize(A) - la.materialize(nearest)) / la.norm(A)
+        gap = jnp.zeros(()) if self.tied else jnp.linalg.norm(la.materialize(A) - la.materialize(nearest)) / la.norm(A)
         return conv, gap
 
     def __call__(self, x: jax.Array) -> jax.Array:

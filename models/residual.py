@@ -18,7 +18,7 @@ SCALES = ("plain", "depth", "rezero")
 
 
 class ResidualBlock(nnx.Module):
-    """Pre-activation residual block, y = x + α f(x) with f = conv₂ ∘ φ ∘ conv₁ ∘ φ.
+    """Residual block y = x + α f(x), f = conv₂ ∘ φ ∘ conv₁ ∘ φ (pre-activation) or φ ∘ conv₂ ∘ φ ∘ conv₁.
 
     The Jacobian is I + α J_f. The factor α keeps a stack of L blocks well-conditioned: with 1/√L the forward variance
     grows at most by (1 + 1/L)^L < e, and with ReZero every block starts as the identity.
@@ -28,6 +28,7 @@ class ResidualBlock(nnx.Module):
         kernel_size: (kh, kw) or one number.
         activation: name or function φ.
         scale: "plain" (α = 1), "depth" (α = 1/√depth) or "rezero" (α learned, 0 at the start).
+        preactivation: φ in front of each convolution; else behind.
         depth: number of residual blocks L in the network; used by "depth".
         padding: as in `Conv`; must keep the size.
         kernel_init: initializer or its name.
@@ -56,6 +57,7 @@ class ResidualBlock(nnx.Module):
         activation: str | Activation = "tanh",
         scale: str = "plain",
         depth: int = 1,
+        preactivation: bool = True,
         padding: Padding = "zero",
         kernel_init: str | Initializer = "delta_orthogonal",
         rngs: nnx.Rngs,
@@ -63,7 +65,7 @@ class ResidualBlock(nnx.Module):
         if scale not in SCALES:
             raise UnknownNameError.of("residual scale", scale, SCALES)
         self.depth = positive("depth", depth)
-        self.activation = _activation(activation)
+        self.activation, self.preactivation = _activation(activation), bool(preactivation)
         conv = {"padding": padding, "kernel_init": kernel_init, "rngs": rngs}
         self.conv1 = Conv(features, features, kernel_size, **conv)
         self.conv2 = Conv(features, features, kernel_size, **conv)
@@ -90,7 +92,10 @@ class ResidualBlock(nnx.Module):
             >>> ResidualBlock(4, rngs=nnx.Rngs(0)).branch(jnp.zeros((1, 8, 8, 4))).shape
             (1, 8, 8, 4)
         """
-        return self.conv2(self.activation(self.conv1(self.activation(x))))
+        phi = self.activation
+        if self.preactivation:
+            return self.conv2(phi(self.conv1(phi(x))))
+        return phi(self.conv2(phi(self.conv1(x))))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x + self.alpha * self.branch(x)

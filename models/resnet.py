@@ -39,6 +39,7 @@ class ResNet(nnx.Module):
         blocks: residual blocks in each stage.
         activation: name or function φ.
         scale: factor of the residual branches: "plain", "depth" (1/√L) or "rezero".
+        preactivation: φ in front of each convolution of a block; else behind.
         padding: "zero" or "circular".
         kernel_init: initializer of the convolutions, or its name.
         pool: "mean" (over the image) or "flatten" in front of the head.
@@ -69,6 +70,7 @@ class ResNet(nnx.Module):
         blocks: int = 1,
         activation: str | Activation = "gelu",
         scale: str = "depth",
+        preactivation: bool = True,
         padding: str = "zero",
         kernel_init: str | Initializer = "delta_orthogonal",
         pool: str = "flatten",
@@ -87,7 +89,7 @@ class ResNet(nnx.Module):
         self.blocks_per_stage, self.pool = blocks, pool
         self.stem = Conv(channels, widths[0], 3, **conv)
         self.blocks = nnx.List(
-            ResidualBlock(n, activation=activation, scale=scale, depth=depth, **conv)
+            ResidualBlock(n, activation=activation, scale=scale, depth=depth, preactivation=preactivation, **conv)
             for n in widths
             for _ in range(blocks)
         )
@@ -129,7 +131,8 @@ class ResNet(nnx.Module):
             for i in range(stage * self.blocks_per_stage, (stage + 1) * self.blocks_per_stage):
                 block = self.blocks[i]
                 inner = slope(block.activation)
-                branch = (inner, block.conv1.operator(shape), inner, block.conv2.operator(shape))
+                first, second = block.conv1.operator(shape), block.conv2.operator(shape)
+                branch = (inner, first, inner, second) if block.preactivation else (first, inner, second, inner)
                 chain.append(Residual(block.alpha, branch))
         chain.append(phi)
         if self.pool == "mean":

@@ -63,7 +63,7 @@ def riemannian(
     def init(params: Any) -> RiemannianState:
         return RiemannianState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params) if momentum else ())
 
-    def update(updates: Any, state: RiemannianState, params: Any = None) -> tuple[Any, RiemannianState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, RiemannianState]:
         rate = learning_rate(state.count)
 
         def velocity(G: jax.Array, W: jax.Array, V: jax.Array | None) -> jax.Array:
@@ -127,7 +127,7 @@ def landing(
     def init(params: Any) -> LandingState:
         return LandingState(jnp.zeros((), jnp.int32))
 
-    def update(updates: Any, state: LandingState, params: Any = None) -> tuple[Any, LandingState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, LandingState]:
         rate = learning_rate(state.count)
 
         def step(path: Any, G: jax.Array, W: jax.Array) -> jax.Array:

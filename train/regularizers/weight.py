@@ -55,7 +55,8 @@ class Weight:
         if self.operator is not None:
             return la.svdvals(self.operator)[None]
         matrices = self.matrices()
-        s = la.svdvals(matrices[0])[None] if len(matrices) == 1 else jax.vmap(la.svdvals)(matrices)
+        values = lambda W: la.svdvals(la.Dense(W))  # noqa: E731
+        s = values(matrices[0])[None] if len(matrices) == 1 else jax.vmap(values)(matrices)
         return s.reshape(-1, self.groups * s.shape[-1])
 
 
