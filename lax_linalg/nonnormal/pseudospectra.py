@@ -26,7 +26,8 @@ class Pseudospectrum:
     Attributes:
         x, y: the grid's axes, [nx] and [ny].
         sigma_min: the values, [ny, nx].
-        error: a bound of each value's error, [ny, nx].
+        error: of each value, [ny, nx]: its residual carried to σ, and rounding. Every value is an upper bound of σ_min
+            up to rounding; that no smaller singular value was missed is checked against the neighbours, not proved.
         eigenvalues: of A, complex [n]; Ritz values when `inner`.
         norm: ‖A‖₂, or that of its projection.
         inner: True when the values come from an Arnoldi projection: then they are upper bounds of σ_min(zI − A), so
@@ -91,7 +92,7 @@ def pseudospectrum(
         tol: accuracy of the values relative to ‖A‖₂.
 
     Returns:
-        `Pseudospectrum` in double precision, with an error bound at every point.
+        `Pseudospectrum` in double precision, with an error at every point.
 
     Raises:
         LinearAlgebraError: for an empty box, fewer than 2 points along an axis, levels that are not positive, or under

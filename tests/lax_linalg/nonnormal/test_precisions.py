@@ -1,0 +1,94 @@
+"""Precisions, platforms, transformations and bad input of the instruments of non-normality."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from nonnormal_matrices import grcar, stable
+
+import lax_linalg as la
+from lax_linalg.nonnormal import shifted_inverse
+
+VERBS = [
+    la.henrici,
+    la.eigenvalue_condition_numbers,
+    la.eigenvector_condition_number,
+    la.numerical_range,
+    lambda A: la.power_norms(A, 3),
+]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_bad_input_of_the_verbs(verb):
+    with pytest.raises(la.DimensionMismatch, match="square matrix, got 2×3"):
+        verb(jnp.ones((2, 3)))
+    with pytest.raises(la.NonFiniteError, match="NaN"):
+        verb(jnp.array([[jnp.nan, 1.0], [0.0, 1.0]]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64, jnp.bfloat16])
+def test_verbs_keep_the_precision_that_they_are_given(dtype):
+    A = jnp.asarray(stable(0, 6), dtype)
+    wide = np.asarray(A, np.complex128 if jnp.iscomplexobj(A) else np.float64)
+    real = np.float32  # half precision is computed with in single
+    norm = np.linalg.norm(wide)
+    departure = np.sqrt(norm**2 - np.sum(np.abs(np.linalg.eigvals(wide)) ** 2))
+    assert la.henrici(A).dtype == real
+    np.testing.assert_allclose(la.henrici(A), departure, atol=1e-4 * norm)
+    assert la.power_norms(A, 4).dtype == real
+    np.testing.assert_allclose(la.power_norms(A, 4)[-1], np.linalg.norm(wide @ wide @ wide @ wide, 2), rtol=1e-4)
+    W = la.numerical_range(A, 5)
+    assert W.support.dtype == real and W.points.dtype == np.complex64
+    np.testing.assert_allclose(W.support[0], np.linalg.eigvalsh((wide + wide.conj().T) / 2)[-1], atol=1e-5 * norm)
+
+
+def test_instruments_decide_up_to_the_precision_that_they_are_given():
+    q = np.linalg.qr(np.random.default_rng(0).normal(size=(24, 24)))[0].astype(np.float32)
+    assert np.linalg.norm(q.astype(float), 2) > 1  # rounding pushes an orthogonal matrix beyond the unit disc
+    assert la.kreiss_constant(q)[:2] == (1.0, 1.0)
+    assert la.transient_growth(q, steps=5).upper == pytest.approx(1, abs=1e-5)
+    with pytest.raises(la.LinearAlgebraError, match="infinite"):
+        la.kreiss_constant(q.astype(float) * (1 + 1e-9))  # in double precision that is an eigenvalue outside
+    assert la.kreiss_constant(jnp.asarray(np.eye(3) / 2, jnp.bfloat16)).upper == 1.0
+
+
+def test_results_are_double_and_the_setting_is_left_alone():
+    before = jnp.ones(1).dtype
+    P = la.pseudospectrum(grcar(6), grid=4)
+    assert P.sigma_min.dtype == np.float64 and jnp.ones(1).dtype == before == jnp.float32
+
+
+def test_the_hosts_schur_form_gives_the_same():
+    A = grcar(9) / 3
+    here = la.pseudospectrum(A, grid=6, box=(-1, 1, -1, 1)), la.kreiss_constant(A), la.nearest_defective(A)
+    with la.platform.forced("host"):
+        there = la.pseudospectrum(A, grid=6, box=(-1, 1, -1, 1)), la.kreiss_constant(A), la.nearest_defective(A)
+    np.testing.assert_allclose(here[0].sigma_min, there[0].sigma_min, atol=1e-10)
+    np.testing.assert_allclose(here[1][:2], there[1][:2], rtol=1e-3)
+    np.testing.assert_allclose(here[2][:2], there[2][:2], rtol=1e-6)
+
+
+def test_a_second_matrix_of_the_same_size_compiles_nothing():
+    la.pseudospectrum(stable(0, 30), grid=9, box=(-1, 1, -1, 1))
+    programs = shifted_inverse._lanczos._cache_size()
+    la.pseudospectrum(stable(1, 30), grid=9, box=(-2, 1, -1, 1))
+    la.pseudospectrum(stable(2, 30, complex_=True), grid=9, box=(-2, 1, -1, 1))
+    assert shifted_inverse._lanczos._cache_size() <= programs + 1  # a complex matrix has twice the points to compute
+    la.pseudospectrum(stable(3, 29, complex_=True), grid=9, box=(-2, 1, -1, 1))
+    assert shifted_inverse._lanczos._cache_size() <= programs + 1
+
+
+def test_derivatives(x64):
+    A = jnp.asarray(stable(2, 4, departure=1.0))
+    check_grads(lambda a: la.numerical_range(a, 3).support, (A,), order=1, modes=("rev",))
+    check_grads(la.eigenvector_condition_number, (A,), order=1, modes=("rev",), eps=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_vmap_is_one_of_them(verb):
+    batch = jnp.stack([jnp.asarray(stable(s, 4), jnp.float32) for s in range(3)])
+    together = jax.vmap(verb)(batch)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x[1], y, rtol=1e-3, atol=1e-5), together, verb(batch[1]))
