@@ -398,7 +398,7 @@ _ON_HOST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def _factorised(matrices: np.ndarray, quantities: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The host's factorisations of matrices [B, m, n], in double precision; NaN for NaN."""
     single = matrices.dtype not in (np.float64, np.complex128)
-    finite = np.isfinite(matrices).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(matrices).all(axis=(1, 2)))
     work = np.where(finite[:, None, None], matrices, 0).astype(np.result_type(matrices.dtype, np.float64))
     found = {}
     for name in quantities:

@@ -95,7 +95,8 @@ class SpectralDensity(NamedTuple):
             >>> round(float(law.integrate(jnp.square).value), 3)
             4.0
         """
-        return _estimate(*(_sums(n, w, f) for n, w in self._rules()))
+        fine, coarse = self._rules()
+        return estimate_from(rule_sums(fine, f), rule_sums(coarse, f))
 
     def moment(self, order: int) -> Estimate:
         """The mean of λ^order over the spectrum; free of quadrature error up to order 2·steps − 1.
@@ -261,18 +262,19 @@ def require_hermitian(A: LinearOperator, key: jax.Array, name: str) -> None:
         )
 
 
-def _sums(nodes: jax.Array, weights: jax.Array, f: Callable[[jax.Array], jax.Array]) -> jax.Array:
+def rule_sums(rule: tuple[jax.Array, jax.Array], f: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """Each rule's Σ w f(λ), [samples]; nodes whose weight is rounding error do not count, whatever f is there."""
+    nodes, weights = rule
     negligible = weights <= weights.shape[-1] * jnp.finfo(weights.dtype).eps ** 2
     return jnp.sum(jnp.where(negligible, 0, weights * f(nodes)), axis=-1)
 
 
-def _estimate(fine: jax.Array, coarse: jax.Array, axis: int = -1) -> Estimate:
-    """Mean, standard error and quadrature error of per-sample values along an axis."""
-    count = fine.shape[axis]
-    value = jnp.mean(fine, axis=axis)
-    spread = jnp.std(fine, axis=axis, ddof=1) if count > 1 else jnp.full(value.shape, jnp.nan, value.dtype)
-    return Estimate(value, spread / count**0.5, jnp.abs(value - jnp.mean(coarse, axis=axis)))
+def estimate_from(fine: jax.Array, coarse: jax.Array) -> Estimate:
+    """Mean, standard error and quadrature error of per-sample values along the last axis."""
+    count = fine.shape[-1]
+    value = jnp.mean(fine, axis=-1)
+    spread = jnp.std(fine, axis=-1, ddof=1) if count > 1 else jnp.full(value.shape, jnp.nan, value.dtype)
+    return Estimate(value, spread / count**0.5, jnp.abs(value - jnp.mean(coarse, axis=-1)))
 
 
 @functools.partial(jax.jit, static_argnums=(3, 5))
@@ -302,5 +304,5 @@ def _on_grid(fine: Any, coarse: Any, grid: Any, points: int | None, width: Any, 
         return jnp.sum(weights * pdf, -1), jnp.sum(weights * cdf, -1)
 
     each = [jax.lax.map(lambda t, rule=rule: at(t, *rule), grid) for rule in (fine, coarse)]  # [g, samples]
-    density, cdf = (_estimate(each[0][i], each[1][i]) for i in (0, 1))
+    density, cdf = (estimate_from(each[0][i], each[1][i]) for i in (0, 1))
     return SpectralDensity(grid, density.value, density.error, cdf.value, cdf.error, h, *fine, *coarse)  # type: ignore[arg-type]

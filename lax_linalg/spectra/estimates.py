@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from lax_linalg.dispatch import require_finite, require_square
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, as_operator
-from lax_linalg.spectra.density import Estimate, _estimate, _sums, quadrature_rules
+from lax_linalg.spectra.density import Estimate, estimate_from, quadrature_rules, rule_sums
 from lax_linalg.verbs.basic import compute_dtype
 
 METHODS = ("xtrace", "hutchinson")
@@ -232,7 +232,8 @@ def log_volume_estimate(A: Any, *, key: jax.Array, samples: int = 16, steps: int
 
 def _total(A: Any, fine: Any, coarse: Any, f: Callable[[jax.Array], jax.Array]) -> Estimate:
     k = min(as_operator(A).shape)
-    return Estimate(*(k * part for part in _estimate(_sums(*fine, f), _sums(*coarse, f))))
+    mean = estimate_from(rule_sums(fine, f), rule_sums(coarse, f))
+    return Estimate(k * mean.value, k * mean.standard_error, k * mean.quadrature_error)
 
 
 def _signs(key: jax.Array, n: int, samples: int, dtype: Any) -> jax.Array:
@@ -241,5 +242,5 @@ def _signs(key: jax.Array, n: int, samples: int, dtype: Any) -> jax.Array:
 
 
 def _mean(each: jax.Array) -> Estimate:
-    estimate = _estimate(each, each)
+    estimate = estimate_from(each, each)
     return estimate._replace(standard_error=estimate.standard_error.real)  # type: ignore[union-attr]
