@@ -2,7 +2,8 @@
 
 NNX: the model is rebuilt as a private copy, whose submodules get a recording subclass of their own class, so nothing
 that another thread can see is touched and there is nothing to restore. Linen: `linen.intercept_methods`. In both, calls
-that happen inside a JAX transformation (scan, remat, jit …) see that transformation's tracers and are not recorded.
+that happen inside a JAX transformation (scan, remat, jit …) see that transformation's tracers and are not recorded;
+an NNX module that runs its layers by scan may declare them by a method `scan_layers`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.extend
+import jax.numpy as jnp
 
 try:
     from flax import linen, nnx
@@ -125,14 +127,28 @@ class Recorder:
             return
         index, name = ticket
         leaves, structure = jax.tree.flatten((args, kwargs))
-        reason = unfit(leaves, y, self.size)
+        arrays = list({id(leaf): leaf for leaf in leaves if hasattr(leaf, "dtype")}.values())
+        inputs = [a for a in arrays if jnp.issubdtype(a.dtype, jnp.inexact)] or arrays[:1]
+        reason = unfit(inputs + [leaf for leaf in leaves if not hasattr(leaf, "dtype")], y, self.size)
         if reason:
             self.calls[index] = Call(name, None, (), None, y, default, reason)
             return
-        (x,) = (leaf for leaf in leaves if hasattr(leaf, "dtype"))
-        template = Template(structure, tuple(_INPUT if leaf is x else leaf for leaf in leaves))
-        function, parameters = layer(template, name)
-        self.calls[index] = Call(name, function, (parameters,), x, y, default)
+        found = []
+        for k, x in enumerate(inputs):
+            path = name if len(inputs) == 1 else f"{name}:{k}"
+            others = [a for a in arrays if a is not x]
+            beside = [a for a in others if a.shape[:1] == (self.size,)]
+            shared = [a for a in others if a.shape[:1] != (self.size,)]
+            places = {id(x): _INPUT}
+            places |= {id(a): _Beside(i, False) for i, a in enumerate(shared)}
+            places |= {id(a): _Beside(len(shared) + i, True) for i, a in enumerate(beside)}
+            template = Template(structure, tuple(places.get(id(leaf), leaf) for leaf in leaves))
+            function, parameters = layer(template, path)
+            reason = unfit([x], y, self.size)
+            args = (parameters, *shared)
+            found.append(Call(path, None if reason else function, args, x, y, default, reason, tuple(beside)))
+        self.calls[index] = found[0]
+        self.calls += found[1:]
 
     def result(self) -> list[Call]:
         return [call for call in self.calls if call is not None]
@@ -143,22 +159,38 @@ def _trace_level() -> Any:
 
 
 class _Input:
-    """Marks the place of a call's one array among its arguments."""
+    """Marks the places of the array that a call is differentiated by among its arguments."""
 
 
 _INPUT = _Input()
 
 
 @dataclasses.dataclass(frozen=True)
+class _Beside:
+    """Marks the place of another array: its number, and whether it differs from example to example."""
+
+    number: int
+    batched: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Template:
-    """A call's arguments without their one array."""
+    """A call's arguments without their arrays."""
 
     structure: Any
     leaves: tuple
 
-    def fill(self, x: jax.Array) -> tuple[tuple, dict]:
-        leaves = [x if leaf is _INPUT else leaf for leaf in self.leaves]
-        return jax.tree.unflatten(self.structure, leaves)
+    def fill(self, x: jax.Array, others: tuple) -> tuple[tuple, dict]:
+        """The arguments for a batch of the one example x."""
+
+        def put(leaf: Any) -> Any:
+            if leaf is _INPUT:
+                return x[None]
+            if isinstance(leaf, _Beside):
+                return others[leaf.number][None] if leaf.batched else others[leaf.number]
+            return leaf
+
+        return jax.tree.unflatten(self.structure, [put(leaf) for leaf in self.leaves])
 
 
 def _refuse_training_mode(name: str, module: Any, arguments: Mapping[str, Any]) -> None:
@@ -228,7 +260,7 @@ class NNXStructure:
         whole = NNXLayer(self.graphdef, template, END_TO_END)
         reason = unfit([x], y, x.shape[0])
         end = Call(END_TO_END, None if reason else whole, (state,), x, y, True, reason)
-        return [*calls, *skipped, end]
+        return [*calls, *_depth(nnx.merge(self.graphdef.value, state), "depth", x, y), *skipped, end]
 
     def evaluation(self, state: Any) -> NNXStructure:
         """The same with every submodule in evaluation mode."""
@@ -262,7 +294,7 @@ class NNXStructure:
 
 @dataclasses.dataclass(frozen=True)
 class NNXLayer:
-    """One NNX module as a pure function (x_b, state) -> y_b of one example."""
+    """One NNX module as a pure function (x_b, state, *others) -> y_b of one example."""
 
     graphdef: Static
     template: Template
@@ -272,9 +304,35 @@ class NNXLayer:
     def __name__(self) -> str:
         return self.name
 
-    def __call__(self, x: jax.Array, state: Any) -> jax.Array:
-        args, kwargs = self.template.fill(x[None])
+    def __call__(self, x: jax.Array, state: Any, *others: jax.Array) -> jax.Array:
+        args, kwargs = self.template.fill(x, others)
         return nnx.merge(self.graphdef.value, state)(*args, **kwargs)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class NNXScanStep:
+    """The body of the scan that a module declares, as a pure function (h, x_l, state) -> h' or (h', y)."""
+
+    graphdef: Static
+    name: str = dataclasses.field(compare=False)
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, h: jax.Array, x: Any, state: Any) -> Any:
+        step, _ = nnx.merge(self.graphdef.value, state).scan_layers()
+        return step(h, x)
+
+
+def _depth(module: Any, path: str, x: Any, y: Any) -> list[Call]:
+    """The call of a stack's layers, if the module declares them by `scan_layers`."""
+    if not callable(getattr(module, "scan_layers", None)):
+        return []
+    _, xs = module.scan_layers()
+    graphdef, state = nnx.split(module)
+    step = NNXScanStep(Static(graphdef), path)
+    return [Call(path, None, (nnx.as_pure(state),), x, y, True, "", (), (step, xs))]
 
 
 def _static_template(kwargs: tuple) -> tuple[Any, tuple]:
@@ -304,6 +362,8 @@ def _recording(cls: type) -> type:
             return NNXLayer(Static(graphdef), template, name), nnx.as_pure(state)
 
         recorder.end(ticket, layer, args, kwargs, y, _has_parameters(pristine))
+        if ticket is not None and args:
+            recorder.calls += _depth(pristine, f"{ticket[1]}/depth", args[0], y)
         return y
 
     body = {"__call__": __call__, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
@@ -370,7 +430,7 @@ class LinenStructure:
 
 @dataclasses.dataclass(frozen=True)
 class LinenLayer:
-    """One Linen module as a pure function (x_b, variables) -> y_b of one example."""
+    """One Linen module as a pure function (x_b, variables, *others) -> y_b of one example."""
 
     module: Static
     template: Template
@@ -380,6 +440,6 @@ class LinenLayer:
     def __name__(self) -> str:
         return self.name
 
-    def __call__(self, x: jax.Array, variables: Any) -> jax.Array:
-        args, kwargs = self.template.fill(x[None])
+    def __call__(self, x: jax.Array, variables: Any, *others: jax.Array) -> jax.Array:
+        args, kwargs = self.template.fill(x, others)
         return self.module.value.apply(variables, *args, **kwargs)[0]

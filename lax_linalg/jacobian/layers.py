@@ -14,8 +14,9 @@ import numpy as np
 from lax_linalg.dispatch import Tracer
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError, UnknownNameError
 from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, Jacobian
+from lax_linalg.jacobian.scan import scan_jacobians
 from lax_linalg.jacobian.trace import Call, Structure, structure_of
-from lax_linalg.operators.batch import Batch
+from lax_linalg.operators.batch import Batch, Stack
 
 
 class LayerJacobians(dict[str, Batch]):
@@ -64,9 +65,12 @@ def layer_jacobians(
 
     Returns:
         A dict from path, such as "blocks/0/conv1", to a `Batch` of B operators: `la.svdvals(batch)` is [B, k],
-        `la.materialize(batch)` [B, m, n], `batch[b]` one `Jacobian`. The second call of one layer is "path@2". Layers
-        that have no Jacobian (several inputs or outputs, integers, calls inside a transformation) are listed with the
-        reason in the dict's `skipped`, and refused if asked for by name.
+        `la.materialize(batch)` [B, m, n], `batch[b]` one `Jacobian`. The second call of one layer is "path@2"; a layer
+        of several arrays has a Jacobian by each, "path:0", "path:1" …, with the others held fixed (the same array given
+        twice, as in self-attention, counts as one). An NNX module that runs a stack of layers by scan and says so, by a
+        method `scan_layers()` that returns (step, xs) as for `la.scan_jacobians`, has its layers under "path/depth", a
+        `Stack` over depth of batches. Layers that have no Jacobian (several outputs, integers, calls inside a
+        transformation) are listed with the reason in the dict's `skipped`, and refused if asked for by name.
 
     Raises:
         UnknownNameError: for a pattern that no layer matches.
@@ -110,6 +114,8 @@ def jacobians_of(
     for call in select(calls, patterns):
         if call.reason:
             skipped[call.path] = call.reason
+        elif call.scan is not None:
+            batches[call.path] = stack_of(call, memory_budget)
         else:
             batches[call.path] = layer_batch(call, memory_budget)
     if not batches:
@@ -180,13 +186,15 @@ def require_finite_activations(calls: list[Call], x: jax.Array) -> None:
         return
     if not np.isfinite(np.asarray(x)).all():
         raise NonFiniteError("the probe inputs hold NaN or infinity")
-    broken = [call for call in calls if call.function and _finite(call.x) and not _finite(call.y)]
+    broken = [call for call in calls if (call.function or call.scan) and _finite(call.x) and not _finite(call.y)]
     if not broken:
         return
     culprit = broken[0]
     for call in broken[1:]:  # a block begins before the layers in it, of which one may be to blame
         if call.path.startswith(f"{culprit.path}/"):
             culprit = call
+    if culprit.scan is not None:
+        stack_of(culprit, DEFAULT_MEMORY_BUDGET)  # raises with the layer's number
     bad = int(np.sum(~np.isfinite(np.asarray(culprit.y))))
     raise NonFiniteError(
         f"layer {culprit.path!r} turns finite inputs into {bad} NaN or infinite values of {culprit.y.size}; "
@@ -200,18 +208,36 @@ def _finite(array: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class JacobianAt:
-    """Makes the Jacobian of a layer at one example: (x_b, *args) -> `Jacobian`."""
+    """Makes the Jacobian of a layer at one example: (x_b, *args) -> `Jacobian`, or ((x_b, *beside_b), *args)."""
 
     function: Callable[..., jax.Array]
     out: jax.ShapeDtypeStruct
     memory_budget: int
+    beside: bool = False
 
-    def __call__(self, x: jax.Array, *args: Any) -> Jacobian:
-        return Jacobian(self.function, x, self.out, args, self.memory_budget)
+    def __call__(self, x: Any, *args: Any) -> Jacobian:
+        x, *others = x if self.beside else (x,)
+        return Jacobian(self.function, x, self.out, (*args, *others), self.memory_budget)
+
+
+def stack_of(call: Call, memory_budget: int) -> Stack:
+    """The operators of all layers that a module runs by scan.
+
+    Example:
+        >>> x = jnp.zeros((2, 3))
+        >>> call = Call("depth", None, (), x, x, scan=(lambda h, a: a * jnp.sin(h), jnp.ones(5)))
+        >>> stack_of(call, 2**20)
+        5 × 2 × 3×3 Jacobian{float32} of <lambda> at (3,)
+    """
+    assert call.scan is not None
+    step, xs = call.scan
+    budget = max(1, memory_budget // call.x.shape[0])
+    name = f"layer {call.path!r}"
+    return scan_jacobians(step, call.x, xs, *call.args, batched=True, memory_budget=budget, name=name)
 
 
 def layer_batch(call: Call, memory_budget: int) -> Batch:
-    """The operators of one call; here layers whose structure is known will give more than a black box.
+    """The operators of one call.
 
     Example:
         >>> call = Call("wave", jnp.sin, (), jnp.zeros((2, 3)), jnp.zeros((2, 3)))
@@ -220,5 +246,5 @@ def layer_batch(call: Call, memory_budget: int) -> Batch:
     """
     assert call.function is not None
     out = jax.ShapeDtypeStruct(call.y.shape[1:], call.y.dtype)
-    make = JacobianAt(call.function, out, max(1, memory_budget // call.x.shape[0]))
-    return Batch(make, call.x, call.args)
+    make = JacobianAt(call.function, out, max(1, memory_budget // call.x.shape[0]), bool(call.beside))
+    return Batch(make, (call.x, *call.beside) if call.beside else call.x, call.args)

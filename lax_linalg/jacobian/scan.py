@@ -28,6 +28,7 @@ def scan_jacobians(
     *args: Any,
     batched: bool = False,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    name: str | None = None,
 ) -> Stack:
     """The Jacobian of every layer of a scanned stack at the layer's own input, J_l = ∂h_l / ∂h_{l−1}.
 
@@ -39,6 +40,7 @@ def scan_jacobians(
         *args: further arguments of the body, held fixed.
         batched: the carry is a batch [B, …] of independent examples, on which the body works as a whole.
         memory_budget: bytes that the chunks of tangents of one layer may take.
+        name: what messages call the stack; the body's name unless given.
 
     Returns:
         A `Stack` over depth: `la.materialize(J)` is [L, n, n], `la.svdvals(J)` [L, n], `J[l]` one `Jacobian`; with
@@ -59,7 +61,7 @@ def scan_jacobians(
         [[2. 2.]
          [3. 3.]]
     """
-    return _along(step, carry, xs, args, batched, memory_budget, "layer")
+    return _along(step, carry, xs, args, batched, memory_budget, "layer", name)
 
 
 def recurrent_jacobians(
@@ -177,11 +179,18 @@ class _Example:
 
 
 def _along(
-    function: Callable[..., Any], carry: Any, xs: Any, args: tuple, batched: bool, memory_budget: int, unit: str
+    function: Callable[..., Any],
+    carry: Any,
+    xs: Any,
+    args: tuple,
+    batched: bool,
+    memory_budget: int,
+    unit: str,
+    name: str | None = None,
 ) -> Stack:
     """Run the scan for its carries and put the steps' Jacobians at them."""
     function, arrays = hoist(function)
-    name = function_name(function)
+    name = name or function_name(function)
     carry = jax.tree.map(jnp.asarray, carry)
     leaves, tree = jax.tree.flatten(carry)
     for leaf in leaves:

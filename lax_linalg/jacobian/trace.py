@@ -30,6 +30,8 @@ class Call:
         args: the layer's parameters.
         x: its input, [B, …].
         y: its output, [B, …].
+        beside: its other arrays that differ from example to example, [B, …] each; the function takes them last.
+        scan: for the layers that a module runs by scan: (step, xs) as `la.scan_jacobians` takes them, from x on.
         default: whether the layer is shown when no layers are asked for.
         reason: why the call has no Jacobian, or "".
 
@@ -45,6 +47,8 @@ class Call:
     y: Any
     default: bool = True
     reason: str = ""
+    beside: tuple = ()
+    scan: tuple | None = None
 
 
 class Structure(Protocol):
@@ -126,27 +130,28 @@ def unfit(arguments: Sequence[Any], y: Any, size: int) -> str:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> unfit([jnp.ones((4, 2)), jnp.ones((4, 2))], jnp.ones((4, 2)), 4)
-        'takes 2 arrays, a Jacobian needs one'
+        >>> unfit([jnp.ones((4, 2))], (), 4)
+        'returns a tuple, a Jacobian needs one array'
     """
     arrays = [a for a in arguments if hasattr(a, "dtype")]
-    if len(arrays) != 1:
-        return f"takes {len(arrays)} arrays, a Jacobian needs one"
+    if not arrays:
+        return "takes no arrays, a Jacobian needs one"
     try:
         hash(tuple(a for a in arguments if not hasattr(a, "dtype")))
     except TypeError:
         return "takes arguments that cannot be static"
     if not hasattr(y, "dtype"):
         return f"returns a {type(y).__name__}, a Jacobian needs one array"
-    for what, array in (("input", arrays[0]), ("output", y)):
+    x = next((a for a in arrays if jnp.issubdtype(a.dtype, jnp.inexact)), arrays[0])
+    for what, array in (("input", x), ("output", y)):
         if not jnp.issubdtype(array.dtype, jnp.inexact):
             return (
                 f"has an {what} of {array.dtype}, a Jacobian needs floating-point numbers, as by x.astype(jnp.float32)"
             )
         if array.shape[:1] != (size,):
             return f"has an {what} of shape {tuple(array.shape)}, whose first axis is not the batch of {size}"
-    if jnp.iscomplexobj(arrays[0]) != jnp.iscomplexobj(y):
-        return f"maps {arrays[0].dtype} to {y.dtype}, whose Jacobian is not one matrix"
+    if jnp.iscomplexobj(x) != jnp.iscomplexobj(y):
+        return f"maps {x.dtype} to {y.dtype}, whose Jacobian is not one matrix"
     return ""
 
 

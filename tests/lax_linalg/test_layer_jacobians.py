@@ -294,7 +294,6 @@ def test_layers_without_a_jacobian_are_skipped_with_the_reason(x):
     whole = lambda x: nnx.merge(graphdef, nnx.as_pure(state))(x)  # noqa: E731  # nnx.remat needs variables of its own level
     np.testing.assert_allclose(la.materialize(J["end_to_end"]), reference(whole, x), atol=1e-5)
     reasons = {
-        "pair": "takes 2 arrays",
         "tuple": "returns a tuple",
         "inner": "inside a JAX transformation",
         "merged": r"has an input of shape \(6, 2\), whose first axis is not the batch of 3",
@@ -303,6 +302,68 @@ def test_layers_without_a_jacobian_are_skipped_with_the_reason(x):
     for path, reason in reasons.items():
         with pytest.raises(LinearAlgebraError, match=f"layer '{path}' .*{reason}"):
             la.layer_jacobians(model, x, path)
+
+
+class Cross(nnx.Module):
+    """Attention of x to a function of x, with a mask of the batch's own, and self-attention."""
+
+    def __init__(self, rngs):
+        options = {"num_heads": 2, "in_features": 4, "qkv_features": 4, "decode": False, "rngs": rngs}
+        self.cross, self.own = nnx.MultiHeadAttention(**options), nnx.MultiHeadAttention(**options)
+
+    def __call__(self, x):
+        mask = x[:, None, None, :, 0] > -1
+        return self.own(self.cross(x, jnp.sin(x), mask=mask))
+
+
+def test_layers_of_several_arrays_have_a_jacobian_by_each(key):
+    model, x = Cross(nnx.Rngs(0)), jax.random.normal(key, (2, 3, 4))
+    J = la.layer_jacobians(model, x)
+    assert {"cross:0", "cross:1", "own"} <= set(J) and "cross" not in J
+    found = jax.jit(lambda J: {path: la.materialize(J[path]) for path in ("cross:0", "cross:1", "own")})(J)
+    mask = x[:, None, None, :, 0] > -1
+    for b in range(2):
+        query = lambda q: model.cross(q[None], jnp.sin(x[b : b + 1]), mask=mask[b : b + 1])[0]  # noqa: B023, E731
+        keys = lambda k: model.cross(x[b : b + 1], k[None], mask=mask[b : b + 1])[0]  # noqa: B023, E731
+        np.testing.assert_allclose(found["cross:0"][b], jax.jacfwd(query)(x[b]).reshape(12, 12), atol=1e-5)
+        np.testing.assert_allclose(found["cross:1"][b], jax.jacfwd(keys)(jnp.sin(x[b])).reshape(12, 12), atol=1e-5)
+    np.testing.assert_allclose(found["own"], reference(model.own, J["own"].x), atol=1e-5)
+
+
+class Declared(nnx.Module):
+    """A stack run by scan that declares its layers."""
+
+    def __init__(self, key):
+        self.kernel = nnx.Param(jax.random.normal(key, (5, 4, 4)) / 2)
+
+    def step(self, h, W):
+        return jnp.tanh(h @ W), None
+
+    def scan_layers(self):
+        return self.step, self.kernel[...]
+
+    def __call__(self, x):
+        return jax.lax.scan(self.step, x, self.kernel[...])[0]
+
+
+def test_declared_stacks_give_every_layer_by_scan(key, x):
+    stack = Declared(key)
+    model = nnx.Sequential(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), stack)
+    J = la.layer_jacobians(model, x)
+    assert list(J) == ["layers/0", "layers/1", "layers/1/depth", "end_to_end"]
+    depth = J["layers/1/depth"]
+    assert depth.shape == (5, 3, 4, 4)
+    h = model.layers[0](x)
+    matrices = la.materialize(depth)
+    for l in range(5):
+        np.testing.assert_allclose(matrices[l], reference(lambda h: stack.step(h, stack.kernel[l])[0], h), atol=1e-6)  # noqa: B023
+        h = stack.step(h, stack.kernel[l])[0]
+    product = jnp.linalg.multi_dot([*matrices[::-1, 0]])
+    np.testing.assert_allclose(product, la.materialize(J["layers/1"])[0], atol=1e-6)
+    assert list(la.layer_jacobians(stack, x)) == ["depth", "end_to_end"]
+    stack.kernel[...] = stack.kernel[...].at[3].set(jnp.nan)
+    with pytest.raises(NonFiniteError, match="layer 3 of 5 of layer 'depth' turns a finite carry"):
+        la.layer_jacobians(stack, x, "depth")
 
 
 class Scanned(nnx.Module):
