@@ -2,13 +2,22 @@
 
 XLA has the nonsymmetric eigenvalue problem and the Schur form through LAPACK on the CPU only; elsewhere the matrix goes
 to the host, is factorised by NumPy or SciPy and comes back, within the same jitted program. `forced` overrides that.
+
+| factorisation | CPU | GPU | TPU |
+| --- | --- | --- | --- |
+| svdvals, svd | LAPACK gesdd | XLA's choice of QR, Jacobi and polar, or `svd_algorithm` | the same |
+| eigvals, eig | LAPACK geev | host, NumPy | host, NumPy |
+| schur | LAPACK gees | host, SciPy | host, SciPy |
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -46,6 +55,53 @@ def forced(route: str) -> Iterator[None]:
         _route.reset(token)
 
 
+SVD_ALGORITHMS = ("default", "qr", "jacobi", "polar")
+_svd_algorithm = contextvars.ContextVar("svd_algorithm", default="default")
+
+
+@contextlib.contextmanager
+def svd_algorithm(name: str) -> Iterator[None]:
+    """Choose the accelerator's SVD algorithm in what is traced inside the block; the CPU has LAPACK's and keeps it.
+
+    Polar (QDWH) is made of matrix products and fast for large matrices on TPUs; Jacobi is accurate for small singular
+    values and fast for small matrices on GPUs; QR is the classical algorithm. Not every device has every one: XLA says
+    so when it compiles.
+
+    Args:
+        name: "default" (XLA's choice for the device), "qr", "jacobi" or "polar".
+
+    Raises:
+        UnknownNameError: for another name.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> with svd_algorithm("qr"):
+        ...     print(svdvals(jnp.eye(2)))
+        [1. 1.]
+
+    Source: Nakatsukasa & Higham, SIAM J. Sci. Comput. 35 (2013), for the polar one.
+    """
+    if name not in SVD_ALGORITHMS:
+        raise UnknownNameError.of("SVD algorithm", name, SVD_ALGORITHMS)
+    token = _svd_algorithm.set(name)
+    try:
+        yield
+    finally:
+        _svd_algorithm.reset(token)
+
+
+def _device_svd(a: jax.Array, **options: bool) -> Any:
+    name = _svd_algorithm.get()
+    if name == "default":
+        return jax.lax.linalg.svd(a, **options)
+    algorithm = getattr(jax.lax.linalg.SvdAlgorithm, name.upper())
+    return jax.lax.platform_dependent(
+        a,
+        cpu=lambda a: jax.lax.linalg.svd(a, **options),
+        default=lambda a: jax.lax.linalg.svd(a, algorithm=algorithm, **options),
+    )
+
+
 def _choose(device: Callable[..., Any], host: Callable[..., Any], *args: jax.Array, cpu_only: bool) -> Any:
     route = _route.get()
     if route == "device" or (route == "auto" and not cpu_only):
@@ -60,7 +116,30 @@ def _complex(dtype: Any) -> Any:
 
 
 def _callback(function: Callable[[np.ndarray], Any], result: Any, a: jax.Array) -> Any:
-    return jax.pure_callback(function, result, a, vmap_method="expand_dims")
+    """The function of one matrix on the host, as part of a program; `result` gives shapes and dtypes for one matrix."""
+
+    def on_host(stack: np.ndarray) -> Any:
+        """Matrix by matrix on all cores; NumPy and SciPy let go of the interpreter while LAPACK works."""
+        matrices = np.asarray(stack).reshape(-1, *stack.shape[-2:])
+        avals = jax.tree.leaves(result)
+
+        def one(matrix: np.ndarray) -> tuple[np.ndarray, ...]:
+            if not np.isfinite(matrix).all():  # NumPy raises where XLA gives NaN
+                return tuple(np.full(aval.shape, np.nan, aval.dtype) for aval in avals)
+            found = function(matrix)
+            parts = found if isinstance(found, tuple) else (found,)
+            return tuple(np.asarray(part, aval.dtype) for part, aval in zip(parts, avals))
+
+        if len(matrices) == 1:
+            columns = [[part] for part in one(matrices[0])]
+        else:
+            with ThreadPoolExecutor(min(len(matrices), os.cpu_count() or 1)) as pool:
+                columns = list(zip(*pool.map(one, matrices)))
+        lead = stack.shape[:-2]
+        stacked = [np.stack(column).reshape(*lead, *aval.shape) for column, aval in zip(columns, avals)]
+        return jax.tree.unflatten(jax.tree.structure(result), stacked)
+
+    return jax.pure_callback(on_host, result, a, vmap_method="expand_dims")
 
 
 # --- singular values: every platform has them; the host route exists for devices where LAPACK is faster ---
@@ -82,7 +161,7 @@ def svdvals(a: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def _svdvals(a: jax.Array) -> jax.Array:
     def device(x: jax.Array) -> jax.Array:
-        return jnp.linalg.svd(x, compute_uv=False)
+        return _device_svd(x, compute_uv=False)
 
     def host(x: jax.Array) -> jax.Array:
         shape = jax.ShapeDtypeStruct((min(x.shape),), jnp.finfo(x.dtype).dtype)
@@ -95,7 +174,7 @@ def _svdvals(a: jax.Array) -> jax.Array:
 def _svdvals_jvp(primals, tangents):
     # dσ_i = Re u_iᴴ dA v_i (Magnus & Neudecker); where values repeat, any orthonormal choice gives a valid subgradient
     (a,), (da,) = primals, tangents
-    u, s, vt = jnp.linalg.svd(a, full_matrices=False)
+    u, s, vt = svd(a)
     return s, jnp.real(jnp.einsum("ik,ij,kj->k", u.conj(), da, vt.conj()))
 
 
@@ -113,8 +192,46 @@ def svd(a: jax.Array, full_matrices: bool = False) -> tuple[jax.Array, jax.Array
         k, l = (m, n) if full_matrices else (0, 0)
         real = jnp.finfo(a.dtype).dtype
         return jnp.eye(m, k, dtype=a.dtype), jnp.zeros((0,), real), jnp.eye(l, n, dtype=a.dtype)
-    u, s, vt = jnp.linalg.svd(a, full_matrices=full_matrices)
-    return u, s, vt
+    if _route.get() != "host":
+        u, s, vt = _device_svd(a, full_matrices=full_matrices)
+        return u, s, vt
+    return _host_svd(full_matrices, a)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _host_svd(full_matrices: bool, a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    m, n = a.shape
+    k = min(m, n)
+    left, right = (m, n) if full_matrices else (k, k)
+    shapes = ((m, left), a.dtype), ((k,), jnp.finfo(a.dtype).dtype), ((right, n), a.dtype)
+    result = tuple(jax.ShapeDtypeStruct(*shape) for shape in shapes)
+    return _callback(lambda y: tuple(np.linalg.svd(y, full_matrices=full_matrices)), result, a)
+
+
+@_host_svd.defjvp
+def _host_svd_jvp(full_matrices, primals, tangents):
+    # Uᴴ dU and Vᴴ dV from the off-diagonal of P = Uᴴ dA V, the rest from what lies outside of their ranges
+    (a,), (da,) = primals, tangents
+    m, n = a.shape
+    u, s, vt = _host_svd(full_matrices, a)
+    if full_matrices and m != n:
+        raise NotImplementedError("the derivative of a complete SVD exists for square matrices only; use full=False")
+    v = vt.conj().T
+    p = u.conj().T @ da @ v
+    gaps = (s[None, :] - s[:, None]) * (s[None, :] + s[:, None])
+    f = jnp.where(gaps == 0, 0, 1 / jnp.where(gaps == 0, 1, gaps))
+    inverse = jnp.where(s == 0, 0, 1 / jnp.where(s == 0, 1, s))
+    ps, sp = p * s[None, :], p * s[:, None]
+    turn = 0.5 * jnp.diag((jnp.diagonal(p) - jnp.diagonal(p).conj()) * inverse)
+    du = u @ (f * (ps + ps.conj().T) + turn)
+    dv = v @ (f * (sp + sp.conj().T))
+    if m > n:
+        rest = da @ v
+        du = du + (rest - u @ (u.conj().T @ rest)) * inverse
+    if n > m:
+        rest = da.conj().T @ u
+        dv = dv + (rest - v @ (v.conj().T @ rest)) * inverse
+    return (u, s, vt), (du, jnp.real(jnp.diagonal(p)), dv.conj().T)
 
 
 # --- nonsymmetric eigenproblem ---
@@ -150,7 +267,7 @@ def _eigvals(a: jax.Array) -> jax.Array:
     def host(x: jax.Array) -> jax.Array:
         dtype = _complex(x.dtype)
         shape = jax.ShapeDtypeStruct(x.shape[:1], dtype)
-        return _callback(lambda y: np.linalg.eigvals(y).astype(dtype), shape, x)
+        return _callback(np.linalg.eigvals, shape, x)
 
     return _choose(jnp.linalg.eigvals, host, a, cpu_only=True)
 
@@ -186,7 +303,7 @@ def _eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     def host(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         shapes = (jax.ShapeDtypeStruct((n,), dtype), jax.ShapeDtypeStruct((n, n), dtype))
-        return _callback(lambda y: tuple(z.astype(dtype) for z in np.linalg.eig(y)), shapes, x)
+        return _callback(lambda y: tuple(np.linalg.eig(y)), shapes, x)
 
     return _choose(lambda x: tuple(jnp.linalg.eig(x)), host, a, cpu_only=True)
 
@@ -234,6 +351,4 @@ def schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _host_schur(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     import scipy.linalg
 
-    pairs = [scipy.linalg.schur(y, output="complex") for y in x.reshape(-1, *x.shape[-2:])]
-    t, z = (np.stack([p[i] for p in pairs]).reshape(x.shape).astype(x.dtype) for i in (0, 1))
-    return t, z
+    return scipy.linalg.schur(x, output="complex")

@@ -1,0 +1,130 @@
+"""Every factorisation on the host and on the device: the same mathematics, batches, gradients; what lowers where."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import lax_linalg as la
+from lax_linalg import platform
+from lax_linalg.errors import UnknownNameError
+
+SHAPES = [(5, 5), (6, 4), (3, 5)]
+
+
+def matrices(shape, dtype="float64", batch=3):
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((batch, *shape))
+    return jnp.asarray(a + 1j * rng.standard_normal(a.shape) if np.dtype(dtype).kind == "c" else a, dtype)
+
+
+def on(route, function):
+    """The function, traced with that route."""
+
+    def run(*args):
+        with platform.forced(route):
+            return function(*args)
+
+    return jax.jit(run)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_svd_routes_agree(shape, dtype, x64):
+    a = matrices(shape, dtype)
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    found = {
+        route: on(route, jax.vmap(lambda a: (platform.svdvals(a), platform.svd(a))))(a) for route in ("host", "device")
+    }
+    for values, (u, s, vt) in found.values():
+        assert u.dtype == a.dtype
+        np.testing.assert_allclose(s, values, atol=tolerance)
+        np.testing.assert_allclose((u * s[:, None, :]) @ vt, a, atol=tolerance)
+    np.testing.assert_allclose(found["host"][0], found["device"][0], atol=tolerance)
+    full = on("host", lambda a: platform.svd(a, full_matrices=True))(a[0])
+    np.testing.assert_allclose(full[0] @ full[0].conj().T, np.eye(shape[0]), atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+def test_eigenvalue_and_schur_routes_agree(dtype, x64):
+    a = matrices((5, 5), dtype)
+    tolerance = 1e-10 if dtype == "float64" else 1e-4
+
+    def everything(a):
+        return platform.eigvals(a), platform.eig(a), platform.schur(a)
+
+    found = {route: on(route, jax.vmap(everything))(a) for route in ("host", "device")}
+    for values, (w, v), (t, z) in found.values():
+        np.testing.assert_allclose(np.sort_complex(w), np.sort_complex(values), atol=tolerance)
+        np.testing.assert_allclose(a @ v, v * w[:, None, :], atol=tolerance)
+        np.testing.assert_allclose(z @ t @ z.conj().mT, a, atol=tolerance)
+        np.testing.assert_allclose(np.tril(t, -1), 0, atol=tolerance)
+    np.testing.assert_allclose(*(np.sort_complex(found[r][0]) for r in ("host", "device")), atol=tolerance)
+
+
+@pytest.mark.parametrize("route", ["host", "device"])
+def test_gradients_through_both_routes(route, x64):
+    a = matrices((4, 4))[0]
+    check_grads(on(route, lambda a: jnp.sum(platform.svdvals(a) ** 3)), (a,), 2, modes=["rev"])
+    check_grads(on(route, lambda a: jnp.sum(jnp.abs(platform.eigvals(a)) ** 2)), (a,), 1, modes=["rev"])
+    check_grads(on(route, lambda a: jnp.sum(jnp.abs(platform.eig(a)[1]) ** 3)), (a,), 1, modes=["rev"])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_the_hosts_svd_has_the_devices_derivative(shape, dtype, x64):
+    a, da = matrices(shape, dtype, batch=2)
+
+    def invariant(a):  # of the signs that are free
+        u, s, vt = platform.svd(a)
+        return u * jnp.sin(s) @ vt, s
+
+    host, device = (on(r, lambda a, da: jax.jvp(invariant, (a,), (da,)))(a, da) for r in ("host", "device"))
+    for h, d in zip(jax.tree.leaves(host), jax.tree.leaves(device)):
+        np.testing.assert_allclose(h, d, atol=1e-10)
+
+
+def test_the_host_gives_nan_where_the_device_does():
+    a = jnp.stack([jnp.eye(2), jnp.full((2, 2), jnp.nan)])
+    for function in (platform.svdvals, platform.eigvals):
+        values = on("host", jax.vmap(function))(a)
+        np.testing.assert_array_equal(np.isnan(values), [[False] * 2, [True] * 2])
+
+
+def test_what_a_device_lacks_goes_to_the_host():
+    for function, primitive in ((platform.eigvals, "eig["), (platform.schur, "schur[")):
+        program = str(jax.make_jaxpr(function)(jnp.eye(3)))
+        assert all(part in program for part in ("platform_index", "pure_callback", primitive))
+        text = jax.jit(function).lower(jnp.eye(3)).as_text()  # on this CPU
+        assert "lapack_" in text and "callback" not in text
+        for route, there, absent in (("host", "pure_callback", primitive), ("device", primitive, "pure_callback")):
+            forced = str(jax.make_jaxpr(on(route, function))(jnp.eye(3)))
+            assert there in forced and absent not in forced
+    for device in ("cuda", "tpu"):  # every device has the SVD
+        text = jax.jit(platform.svdvals).trace(jnp.eye(3)).lower(lowering_platforms=(device,)).as_text()
+        assert "callback" not in text and "lapack" not in text
+
+
+def test_svd_algorithms():
+    a = matrices((6, 4), "float32")[0]
+    expected = np.linalg.svd(a, compute_uv=False)
+    for name in platform.SVD_ALGORITHMS:
+        with platform.svd_algorithm(name):
+            np.testing.assert_allclose(la.svdvals(a), expected, atol=1e-5)
+    with platform.svd_algorithm("polar"):  # the choice reaches the accelerator's program
+        polar = jax.jit(platform.svdvals).trace(jnp.eye(130)).lower(lowering_platforms=("tpu",)).as_text()
+    with platform.svd_algorithm("jacobi"):
+        jacobi = (
+            jax.jit(lambda a: platform.svdvals(a)).trace(jnp.eye(130)).lower(lowering_platforms=("cuda",)).as_text()
+        )
+    assert "while" in polar and "gesvdj" in jacobi
+    with (
+        pytest.raises(UnknownNameError, match="unknown SVD algorithm 'jacobbi'; did you mean 'jacobi'"),
+        platform.svd_algorithm("jacobbi"),
+    ):
+        pass
+    with pytest.raises(UnknownNameError, match="unknown route 'gpu'"), platform.forced("gpu"):
+        pass
