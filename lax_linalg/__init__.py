@@ -19,6 +19,7 @@ from lax_linalg.errors import (
     DimensionMismatch as DimensionMismatch,
     LinearAlgebraError as LinearAlgebraError,
     NonFiniteError as NonFiniteError,
+    NotDifferentiableError as NotDifferentiableError,
     NotPositiveDefiniteError as NotPositiveDefiniteError,
     SingularError as SingularError,
     UnknownNameError as UnknownNameError,

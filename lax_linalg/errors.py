@@ -70,6 +70,19 @@ class DenseLimitError(LinearAlgebraError, MemoryError):
     """
 
 
+class NotDifferentiableError(LinearAlgebraError):
+    """A derivative is asked for where it does not exist; raised where the values are known, NaN under ``jit``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, lax_linalg as la
+        >>> try:
+        ...     jax.grad(lambda a: la.polar(a).U.sum())(jnp.zeros((2, 2)))
+        ... except la.NotDifferentiableError as error:
+        ...     print(error)
+        polar has no derivative at a matrix that is not of full rank
+    """
+
+
 class ConvergenceError(LinearAlgebraError):
     """An iteration stopped before its tolerance; the message gives what it reached.
 

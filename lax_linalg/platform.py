@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.errors import UnknownNameError
+from lax_linalg.concrete import above_rounding, decided
+from lax_linalg.errors import NotDifferentiableError, UnknownNameError
 
 ROUTES = ("auto", "device", "host")
 _route = contextvars.ContextVar("route", default="auto")
@@ -277,7 +278,10 @@ def _eigvals_jvp(primals, tangents):
     # dλ_i = (V⁻¹ dA V)_ii; grows with the eigenvalue's condition number and is undefined at a defective matrix
     (a,), (da,) = primals, tangents
     w, v = eig(a)
-    return w, jnp.diagonal(jnp.linalg.solve(v, da.astype(v.dtype) @ v))
+    independent = above_rounding(jnp.linalg.svd(v, compute_uv=False), v.shape[0])
+    if decided(independent) is False:
+        raise NotDifferentiableError("eigenvalues have no derivative at a defective matrix")
+    return w, jnp.where(independent, jnp.diagonal(jnp.linalg.solve(v, da.astype(v.dtype) @ v)), jnp.nan)
 
 
 def eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from lax_linalg.concrete import decided, known_not_finite
 from lax_linalg.errors import DimensionMismatch, NotPositiveDefiniteError, SingularError
 from lax_linalg.operators.assemble import padded, paired_svd
 from lax_linalg.operators.base import LinearOperator, as_operator, operator
@@ -100,7 +101,7 @@ def _each_or_raise(A: BlockDiagonal, f: Callable[..., Any], *arguments: list[Any
     """`_each` for an f that raises on values: if a batched result is not finite, the blocks are tried one by one."""
     results = _each(A, f, *arguments)
     numbers = jax.tree.leaves(results)
-    if any(isinstance(x, Tracer) for x in numbers) or all(bool(jnp.isfinite(x).all()) for x in numbers):
+    if not any(known_not_finite(x) for x in numbers):
         return results
     for i, (start, b, *args) in enumerate(zip(_offsets(A, 0), A.blocks, *arguments)):
         try:
@@ -320,7 +321,7 @@ def _(A: BlockDiagonal) -> Cholesky:
         return cholesky.fallback(A)
     factors = _each_or_raise(A, cholesky)
     # in a batched call a block that is not Hermitian cannot raise
-    if not isinstance(factors[0].L, Tracer) and not all(bool(ishermitian(b)) for b in A.blocks):
+    if any(decided(ishermitian(b)) is False for b in A.blocks):
         return cholesky.fallback(A)
     L = _placed([f.L for f in factors])
     return Cholesky(L, L.conj().T)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
+from lax_linalg.concrete import decided
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.dense import Dense
@@ -216,7 +216,7 @@ def _(A: Diagonal) -> LU:
 def _(A: Diagonal) -> Cholesky:
     """Square roots of the diagonal."""
     d = _computed(A)
-    if not isinstance(d, Tracer) and not bool(jnp.all((d.real > 0) & (d.imag == 0))):
+    if decided(jnp.all((d.real > 0) & (d.imag == 0))) is False:
         return cholesky.fallback(A)  # says what is wrong with the matrix
     require_dense(A.shape, d.dtype)
     positive = d.real > 0

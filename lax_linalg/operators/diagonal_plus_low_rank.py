@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from lax_linalg import platform
+from lax_linalg.concrete import known_not_finite
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.assemble import padded
 from lax_linalg.operators.base import LinearOperator, operator
@@ -274,7 +274,7 @@ def _solve(d: jax.Array, U: jax.Array, V: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _require_finite(x: jax.Array, name: str) -> None:
-    if not isinstance(x, Tracer) and not bool(jnp.isfinite(x).all()):
+    if known_not_finite(x):
         raise SingularError(
             f"{name}: the matrix is singular, more entries of its diagonal vanish than its low-rank term makes up for; "
             "la.lstsq and la.pinv accept it"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NotPositiveDefiniteError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.dense import Dense
@@ -300,7 +301,7 @@ def _principal(
         return derivative(E.conj()).conj()  # Aᵀ is the conjugate of A
 
     X = implicit_root(a, inverse, compute, derivative, transposed)
-    if not isinstance(X, Tracer) and not bool(jnp.isfinite(X).all()):
+    if known_not_finite(X):
         w, _ = _eigh(a)
         require_nonzero(jnp.where(spectrum()[0] == 0, 0, 1), name)
         raise NotPositiveDefiniteError(
@@ -308,6 +309,9 @@ def _principal(
             f"la.{name}(la.Dense(...)) gives the complex result",
             index=0,
         )
+    if isinstance(X, Tracer) and name == "sqrt":
+        w = jax.lax.stop_gradient(spectrum()[0])
+        require_differentiable(X, above_rounding(w, a.shape[0]), "sqrt has no derivative at a singular matrix")
     return type(A)(X)
 
 

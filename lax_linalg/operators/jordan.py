@@ -7,8 +7,8 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
+from lax_linalg.concrete import decided
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.bidiagonal import Bidiagonal
@@ -238,7 +238,7 @@ def _(A: JordanBlock, p: int | float | jax.Array) -> LinearOperator:
 
 
 def _binomial_series(A: JordanBlock, p: float | jax.Array, name: str) -> TriangularToeplitz:
-    if A.n > 1 and not isinstance(A.value, Tracer) and bool(A.value == 0):
+    if A.n > 1 and decided(A.value == 0):
         raise SingularError(f"{name}: a nilpotent Jordan block has no {name}; add a small multiple of I", index=0)
     value = _complex(A)
     j = jnp.arange(1, max(A.n, 1))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from lax_linalg.concrete import decided
 from lax_linalg.errors import NotPositiveDefiniteError, SingularError
 from lax_linalg.operators.assemble import padded, paired_svd
 from lax_linalg.operators.base import LinearOperator, as_operator, operator
@@ -246,7 +247,7 @@ def _(A: Kronecker) -> Cholesky:
     # A ⊗ B is definite too where the factors are so up to inverse phases, as with (−A) ⊗ (−B)
     corner = diag(A.left)[0].astype(compute_dtype(A.dtype))
     phase = jnp.where(corner == 0, 1, corner / jnp.where(corner == 0, 1, jnp.abs(corner)))
-    if isinstance(phase, Tracer) or bool(phase != 1):
+    if decided(phase != 1) is not False:
         A = Kronecker(scale(A.left, phase.conj()), scale(A.right, phase))
     R = cholesky(A.right)
     try:

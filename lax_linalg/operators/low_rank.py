@@ -208,6 +208,7 @@ def _(A: LowRank, *, full: bool = False) -> SVD:
     w, s, zt = platform.svd(R[:k] @ S[:k].conj().T)
     U = jnp.concatenate([P[:, :k] @ w, P[:, k:]], axis=1)
     V = jnp.concatenate([Q[:, :k] @ zt.conj().T, Q[:, k:]], axis=1)
+    s = low_rank_svdvals(*_factors(A))  # differentiable where the factors are dependent, too; XLA computes it once
     columns = (None, None) if full else (min(A.shape), min(A.shape))
     return SVD(U[:, : columns[0]], padded(s, A.shape), V[:, : columns[1]].conj().T)
 

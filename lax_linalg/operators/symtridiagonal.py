@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
+from lax_linalg.concrete import decided
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.bidiagonal import Bidiagonal
@@ -202,7 +202,7 @@ def _(A: SymTridiagonal) -> Cholesky:
     off = jnp.pad(A.off.astype(dtype), (0, 1))
     _, (pivots, below) = jax.lax.scan(step, jnp.zeros((), dtype), (A.diagonal.astype(dtype), off))
     # not positive, whether negative or zero, leaves NaN or zero
-    if not isinstance(pivots, Tracer) and not bool((pivots > 0).all()):
+    if decided((pivots > 0).all()) is False:
         return cholesky.lookup(LinearOperator).function(A)  # names the minor that is not positive
     L = materialize(Bidiagonal(pivots, below[:-1], upper=False))
     return Cholesky(L, L.T)

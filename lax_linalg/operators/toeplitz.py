@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
+from lax_linalg.concrete import decided, known_not_finite
 from lax_linalg.dispatch import require_square
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator
@@ -196,7 +196,7 @@ def _(A: Toeplitz, b: jax.Array) -> jax.Array:
         return dense_solve(A, b)
     require_dense(A.shape, b.dtype)
     X = solve_toeplitz(A.diagonals.astype(b.dtype), b)
-    if not isinstance(X, Tracer) and not bool(jnp.isfinite(X).all()):
+    if known_not_finite(X):
         return dense_solve(A, b)  # names the pivot that is zero
     return X
 
@@ -253,8 +253,7 @@ def _(A: Toeplitz) -> Cholesky:
     if n == 0:
         return cholesky.lookup(LinearOperator).function(A)
     L = schur_cholesky(hermitian[n - 1 :])
-    if not isinstance(L, Tracer):
-        asymmetry = jnp.linalg.norm(v - v[::-1].conj()) > tolerance(A, v, None) * jnp.linalg.norm(v)
-        if bool(asymmetry) or not bool(jnp.isfinite(L).all()):
-            return cholesky.lookup(LinearOperator).function(A)  # says what is wrong with the matrix
+    asymmetric = jnp.linalg.norm(v - v[::-1].conj()) > tolerance(A, v, None) * jnp.linalg.norm(v)
+    if decided(asymmetric) or known_not_finite(L):
+        return cholesky.lookup(LinearOperator).function(A)  # says what is wrong with the matrix
     return Cholesky(L, L.conj().T)

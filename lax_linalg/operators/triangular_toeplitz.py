@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
+from lax_linalg.concrete import known_not_finite
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.fourier import toeplitz_entries, toeplitz_product
@@ -230,6 +230,6 @@ def _(A: TriangularToeplitz) -> TriangularToeplitz:
     f = _recurrence(jnp.sqrt(corner), a, lambda j, k: (k - j) / 2 - j, lambda k, _, total: total / (k * corner[0]))
     nilpotent = jnp.where(jnp.any(a != 0), jnp.nan, 0)  # of these only the zero matrix has a root
     f = jnp.where(a[:1] == 0, nilpotent, f)
-    if not isinstance(f, Tracer) and not bool(jnp.isfinite(f).all()):
+    if known_not_finite(f):
         raise SingularError("sqrt: the matrix is nilpotent and has no square root; add a small multiple of I")
     return TriangularToeplitz(f, A.upper)

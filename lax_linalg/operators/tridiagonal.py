@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
+from lax_linalg.concrete import known_not_finite
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.diagonal import Diagonal
@@ -250,6 +250,6 @@ def _(A: Tridiagonal, b: jax.Array) -> jax.Array:
     if 0 in b.shape:
         return b
     x = solve_band(A, b)
-    if not isinstance(x, Tracer) and not bool(jnp.isfinite(x).all()):
+    if known_not_finite(x):
         return solve.lookup(LinearOperator).function(A, b)  # names the pivot that is zero
     return x

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
+from lax_linalg.concrete import decided, known_not_finite
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import NotPositiveDefiniteError
 from lax_linalg.operators.base import LinearOperator
@@ -55,11 +55,10 @@ def cholesky(A: LinearOperator) -> Cholesky:
     a = dense(A)
     if a.size == 0:
         return Cholesky(a, a)
-    if not isinstance(a, Tracer):
-        _require_hermitian(a)
+    _require_hermitian(a)
     L = jnp.linalg.cholesky(a)
-    if not isinstance(L, Tracer) and not bool(jnp.isfinite(L).all()):
-        raise not_positive_definite(_failing_minor(np.asarray(a)))
+    if known_not_finite(L):
+        raise not_positive_definite(_failing_minor(np.asarray(jax.lax.stop_gradient(a))))
     return Cholesky(L, L.conj().T)
 
 
@@ -73,11 +72,10 @@ def not_positive_definite(index: int) -> NotPositiveDefiniteError:
 
 
 def _require_hermitian(a: jax.Array) -> None:
-    asymmetry = float(jnp.linalg.norm(a - a.conj().T))
-    scale = float(jnp.linalg.norm(a))
-    if asymmetry > 10 * a.shape[0] * float(jnp.finfo(a.dtype).eps) * scale:
+    asymmetry, scale = jnp.linalg.norm(a - a.conj().T), jnp.linalg.norm(a)
+    if decided(asymmetry > 10 * a.shape[0] * float(jnp.finfo(a.dtype).eps) * scale):
         raise NotPositiveDefiniteError(
-            f"cholesky needs a Hermitian matrix, but ‖A − Aᴴ‖ / ‖A‖ = {asymmetry / scale:.2g}; "
+            f"cholesky needs a Hermitian matrix, but ‖A − Aᴴ‖ / ‖A‖ = {float(asymmetry / scale):.2g}; "
             "take the Hermitian part (A + A.H) / 2 if that is meant"
         )
 

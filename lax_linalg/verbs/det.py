@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
+from lax_linalg.concrete import decided, require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.operators.base import LinearOperator
@@ -40,7 +40,19 @@ def sum_logabsdet(d: jax.Array) -> LogAbsDet:
     nonzero = modulus > 0
     phase = jnp.where(nonzero, d / jnp.where(nonzero, modulus, 1), 0)
     logs = jnp.where(nonzero, jnp.log(jnp.where(nonzero, modulus, 1)), -jnp.inf)
-    return LogAbsDet(jnp.sum(logs), jnp.prod(phase))
+    logabs, sign = jnp.sum(logs), jnp.prod(phase)
+    require_regular(logabs, sign)
+    return LogAbsDet(logabs, sign)
+
+
+def require_regular(logabs: jax.Array, sign: jax.Array) -> None:
+    """Raise `NotDifferentiableError` if log |det A| is being differentiated where A is singular.
+
+    Example:
+        >>> require_regular(jnp.array(-jnp.inf), jnp.array(0.0))  # not being differentiated
+    """
+    message = "logabsdet has no derivative at a singular matrix, where it is −∞; la.det has"
+    require_differentiable(logabs, sign != 0, message)
 
 
 @verb(algorithm="LU of the materialised matrix.", cost="O(n³)", square=True)
@@ -76,6 +88,7 @@ def logabsdet(A: LinearOperator) -> LogAbsDet:
         `LogAbsDet(logabs, sign)`; (−inf, 0) for a singular matrix, (0, 1) for the empty one.
 
     Raises:
+        NotDifferentiableError: on differentiating at a singular A; under ``jit`` the derivative is NaN or 0 there.
         DimensionMismatch: unless A is square.
         DenseLimitError, NonFiniteError: as `svdvals`.
 
@@ -86,6 +99,7 @@ def logabsdet(A: LinearOperator) -> LogAbsDet:
         (-276.31, 1.0)
     """
     sign, logabs = jnp.linalg.slogdet(dense(A))
+    require_regular(logabs, sign)
     return LogAbsDet(logabs, sign)
 
 
@@ -112,7 +126,7 @@ def logdet(A: LinearOperator) -> jax.Array:
     logabs, sign = logabsdet(A)
     if jnp.iscomplexobj(sign):
         return logabs + 1j * jnp.angle(sign)
-    if not isinstance(sign, Tracer) and float(sign) < 0:
+    if decided(sign < 0):
         raise LinearAlgebraError(
             "logdet of a real matrix needs a determinant ≥ 0, this one is negative; la.logabsdet gives it with its sign"
         )

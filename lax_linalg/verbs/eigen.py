@@ -61,9 +61,11 @@ def eigvals(A: LinearOperator) -> jax.Array:
 
     Raises:
         DimensionMismatch: unless A is square.
+        NotDifferentiableError: on differentiating at a defective A; NaN under ``jit``.
         DenseLimitError, NonFiniteError: as `svdvals`.
 
-    Differentiable where the eigenvalues are simple, dλ_i = (V⁻¹ dA V)_ii.
+    Differentiable where the eigenvalues are simple, dλ_i = (V⁻¹ dA V)_ii; where equal ones have independent vectors the
+    same formula gives one of the directional derivatives, and the right one for symmetric functions such as the sum.
 
     Example:
         >>> import lax_linalg as la
@@ -83,7 +85,8 @@ def eigen(A: LinearOperator) -> Eigen:
         A: square operator or array [n, n].
 
     Returns:
-        `Eigen(values, vectors)`, sorted as `eigvals`, columns of unit 2-norm.
+        `Eigen(values, vectors)`, sorted as `eigvals`, columns of unit 2-norm. Where eigenvalues repeat the vectors have
+        no derivative: it is NaN.
 
     Raises:
         DimensionMismatch: unless A is square.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import SingularError
 from lax_linalg.operators.base import LinearOperator
@@ -121,6 +122,7 @@ def sqrt(A: LinearOperator) -> LinearOperator:
 
     Raises:
         SingularError: if no square root exists; under ``jit`` the entries are inf or NaN instead.
+        NotDifferentiableError: on differentiating at a singular A; NaN under ``jit``.
         DimensionMismatch: unless A is square.
         DenseLimitError, NonFiniteError: as `svdvals`.
 
@@ -201,8 +203,11 @@ def _principal(name: str, A: LinearOperator) -> LinearOperator:
     if a.size == 0:
         return Dense(a.astype(jnp.result_type(a.dtype, jnp.complex64)))
     X = _principal_root(a, name)
-    if not isinstance(X, Tracer) and not bool(jnp.isfinite(X).all()):
+    if known_not_finite(X):
         raise SingularError(f"{name}: the matrix is singular and has no {name}; add a small multiple of I")
+    if isinstance(X, Tracer) and name == "sqrt":
+        pivots = jnp.diagonal(jax.lax.linalg.lu(jax.lax.stop_gradient(a))[0])
+        require_differentiable(X, above_rounding(pivots, a.shape[0]), "sqrt has no derivative at a singular matrix")
     return Dense(X)
 
 

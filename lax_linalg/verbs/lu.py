@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.concrete import above_rounding, require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.verbs.basic import dense
@@ -37,6 +38,7 @@ def lu(A: LinearOperator) -> LU:
         `LU(L, U, p)`. It exists for every matrix: a singular one has a zero on the diagonal of U.
 
     Raises:
+        NotDifferentiableError: on differentiating where the first k columns are dependent; NaN under ``jit``.
         DenseLimitError, NonFiniteError: as `svdvals`.
 
     Example:
@@ -54,4 +56,6 @@ def lu(A: LinearOperator) -> LU:
     if k == 0:
         return LU(jnp.zeros((m, 0), a.dtype), jnp.zeros((0, n), a.dtype), jnp.arange(m))
     packed, _, p = jax.lax.linalg.lu(a)
+    independent = above_rounding(jnp.diagonal(packed), max(m, n))
+    require_differentiable(packed, independent, f"lu has no derivative where the first {k} columns are dependent")
     return LU(jnp.tril(packed[:, :k], -1) + jnp.eye(m, k, dtype=a.dtype), jnp.triu(packed[:k]), p)

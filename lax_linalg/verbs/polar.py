@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg import platform
+from lax_linalg.concrete import above_rounding, decided
 from lax_linalg.dispatch import verb
+from lax_linalg.errors import NotDifferentiableError
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.verbs.basic import dense
 
@@ -39,6 +41,7 @@ def polar(A: LinearOperator) -> Polar:
 
     Raises:
         DenseLimitError, NonFiniteError: as `svdvals`.
+        NotDifferentiableError: on differentiating at an A that is not of full rank; NaN under ``jit``.
 
     Differentiable where A has full rank, also where singular values repeat (as at an orthogonal A).
 
@@ -77,6 +80,9 @@ def _unitary_factor_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
     W, s, Vt = platform.svd(a)
     V = Vt.conj().T
+    full_rank = above_rounding(s, max(a.shape))
+    if decided(full_rank) is False:
+        raise NotDifferentiableError("polar has no derivative at a matrix that is not of full rank")
     M = W.conj().T @ da @ V
     pairs = s[:, None] + s[None, :]
     dU = W @ (jnp.where(pairs > 0, (M - M.conj().T) / pairs, 0)) @ Vt
@@ -85,4 +91,4 @@ def _unitary_factor_jvp(primals, tangents):
         dU += ((da - W @ (W.conj().T @ da)) @ V / s) @ Vt
     if n > m:
         dU += W @ (W.conj().T @ (da - da @ V @ Vt) / s[:, None])
-    return W @ Vt, dU
+    return W @ Vt, jnp.where(full_rank, dU, jnp.nan)

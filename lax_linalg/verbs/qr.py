@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.concrete import above_rounding, require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.verbs.basic import dense
@@ -37,6 +38,7 @@ def qr(A: LinearOperator) -> QR:
         columns are independent, for wide A too.
 
     Raises:
+        NotDifferentiableError: on differentiating where those columns are dependent; NaN under ``jit``.
         DenseLimitError, NonFiniteError: as `svdvals`.
 
     Example:
@@ -53,4 +55,7 @@ def qr(A: LinearOperator) -> QR:
     k = min(m, n)
     if k == 0:
         return QR(jnp.zeros((m, 0), a.dtype), jnp.zeros((0, n), a.dtype))
-    return QR(*jnp.linalg.qr(a))
+    Q, R = jnp.linalg.qr(a)
+    independent = above_rounding(jnp.diagonal(R), max(m, n))
+    require_differentiable(R, independent, f"qr has no derivative where the first {k} columns are dependent")
+    return QR(Q, R)

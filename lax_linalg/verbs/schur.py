@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from lax_linalg import platform
+from lax_linalg.concrete import require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.verbs.basic import dense
@@ -55,6 +57,11 @@ def schur(A: LinearOperator) -> Schur:
     """
     a = dense(A)
     T, Z = schur_form(a.astype(jnp.result_type(a.dtype, jnp.complex64)))
+    if isinstance(T, Tracer):
+        w = jax.lax.stop_gradient(jnp.diagonal(T))
+        gaps = jnp.abs(w[:, None] - w[None, :]) + jnp.diag(jnp.full(w.shape, jnp.inf, w.real.dtype))
+        simple = jnp.min(gaps, initial=jnp.inf) > w.size * jnp.finfo(w.dtype).eps * jnp.max(jnp.abs(w), initial=0)
+        require_differentiable(T, simple, "schur has no derivative where eigenvalues repeat")
     return Schur(T, Z, jnp.diagonal(T))
 
 

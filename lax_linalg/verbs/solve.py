@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from lax_linalg import platform
+from lax_linalg.concrete import decided, known_not_finite
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.base import LinearOperator
@@ -49,7 +49,7 @@ def require_nonzero(pivots: jax.Array, name: str) -> None:
         Traceback (most recent call last):
         lax_linalg.errors.SingularError: solve: the matrix is singular, pivot 1 is zero; la.lstsq and la.pinv accept it
     """
-    if isinstance(pivots, Tracer) or bool(jnp.all(pivots != 0)):
+    if decided(jnp.all(pivots != 0)) is not False:
         return
     index = int(jnp.argmax(pivots == 0))
     raise SingularError(
@@ -62,7 +62,7 @@ def _solve_square(a: jax.Array, B: jax.Array, name: str) -> jax.Array:
         return B
     X = jnp.linalg.solve(a.astype(B.dtype), B)
     # a zero pivot always leaves a non-finite column, so that regular systems pay for no second factorisation
-    if not isinstance(X, Tracer) and not bool(jnp.isfinite(X).all()):
+    if known_not_finite(X):
         require_nonzero(jnp.diagonal(jax.lax.linalg.lu(a)[0]), name)
     return X
 

@@ -65,7 +65,8 @@ def svd(A: LinearOperator, *, full: bool = False) -> SVD:
         full: return square U and Vt instead of the thin ones.
 
     Returns:
-        `SVD(U, S, Vt)`.
+        `SVD(U, S, Vt)`. The derivative of S is that of `svdvals`; U and Vt have none where singular values repeat: it
+        is NaN there. What does not depend on their choice has rules of its own: `polar`, `pinv`, `lstsq`, `norm`.
 
     Raises:
         DenseLimitError, NonFiniteError: as `svdvals`.

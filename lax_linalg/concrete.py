@@ -1,0 +1,65 @@
+"""What is known about a value: everything in eager code, differentiated or not, and nothing under jit or vmap."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from lax_linalg.errors import NotDifferentiableError
+
+
+def decided(condition: jax.Array | bool) -> bool | None:
+    """The truth of a condition where its value is known, None where a transformation hides it.
+
+    Example:
+        >>> decided(jnp.array(True)), jax.jit(lambda x: x if decided(x > 0) is None else -x)(1.0)
+        (True, Array(1., dtype=float32, weak_type=True))
+    """
+    try:
+        return bool(condition)
+    except jax.errors.ConcretizationTypeError:
+        return None
+
+
+def known_not_finite(x: jax.Array) -> bool:
+    """Whether x is known to hold NaN or infinity.
+
+    Example:
+        >>> known_not_finite(jnp.array([1.0, jnp.nan]))
+        True
+    """
+    return decided(jnp.isfinite(x).all()) is False
+
+
+def above_rounding(pivots: jax.Array, n: int) -> jax.Array:
+    """Whether all of the moduli are above n ε times the largest, a boolean scalar: nonzero for all one can tell.
+
+    Example:
+        >>> print(above_rounding(jnp.array([1.0, 1e-12]), 2), above_rounding(jnp.array([1.0, -0.5]), 2))
+        False True
+    """
+    moduli = jnp.abs(pivots)
+    return jnp.min(moduli, initial=jnp.inf) > n * jnp.finfo(moduli.dtype).eps * jnp.max(moduli, initial=0)
+
+
+def require_differentiable(x: jax.Array, exists: jax.Array, message: str) -> None:
+    """Raise `NotDifferentiableError` if x is being differentiated where its derivative is known not to exist.
+
+    Args:
+        x: a result.
+        exists: whether it has a derivative, a boolean scalar.
+        message: what is not differentiable, and what is instead.
+
+    Example:
+        >>> f = lambda x: require_differentiable(x, x > 0, "√x has no derivative at 0") or jnp.sqrt(x)
+        >>> print(f(0.0))
+        0.0
+        >>> try:
+        ...     jax.grad(f)(0.0)
+        ... except NotDifferentiableError as error:
+        ...     print(error)
+        √x has no derivative at 0
+    """
+    if isinstance(x, Tracer) and decided(exists) is False:
+        raise NotDifferentiableError(message)

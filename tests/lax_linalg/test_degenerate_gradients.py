@@ -1,0 +1,140 @@
+"""Derivatives where values repeat or vanish: a valid subgradient, or an error that says what does not exist; never NaN
+unannounced.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lax_linalg as la
+
+IDENTITY, ZERO, ONES = np.eye(3), np.zeros((3, 3)), np.ones((3, 3))
+REPEATED = np.diag([2.0, 2.0, 0.0])
+CYCLE = np.eye(3)[[1, 2, 0]]
+JORDAN = np.eye(3, k=1) + 2 * np.eye(3)
+POINTS = {"identity": IDENTITY, "zero": ZERO, "repeated": REPEATED, "ones": ONES, "cycle": CYCLE}
+CONVEX = {
+    # convex functions of a matrix: a subgradient G at A has f(B) ≥ f(A) + ⟨G, B − A⟩ for every B
+    "norm": la.norm,
+    "norm 1": lambda a: la.norm(a, 1),
+    "norm 3": lambda a: la.norm(a, 3.0),
+    "norm inf": lambda a: la.norm(a, jnp.inf),
+    "opnorm": la.opnorm,
+    "opnorm 1": lambda a: la.opnorm(a, 1),
+    "opnorm inf": lambda a: la.opnorm(a, jnp.inf),
+    "nuclear norm": lambda a: jnp.sum(la.svdvals(a)),
+    "nuclear norm by svd": lambda a: jnp.sum(la.svd(a).S),
+    "Ky Fan norm": lambda a: jnp.sum(la.svdvals(a)[:2]),
+    "largest eigenvalue": lambda a: la.eigvals(la.Symmetric(a))[-1],
+    "opnorm by symmetry": lambda a: la.opnorm(la.Symmetric(a)),
+}
+
+
+@pytest.mark.parametrize("name", CONVEX)
+def test_convex_functions_have_subgradients_everywhere(name, x64):
+    f = CONVEX[name]
+    others = [np.random.default_rng(k).standard_normal((3, 3)) * 10.0**-k for k in range(3)]
+    value = jax.jit(f)
+    gradient = jax.jit(jax.grad(f))
+    for point, a in POINTS.items():
+        g = np.asarray(gradient(a))
+        for b in (*others, *POINTS.values()):
+            for step in (b, a + b, a - b):
+                slack = float(value(step)) - float(value(a)) - np.sum(g * (step - a))
+                assert slack >= -1e-12 * (1 + abs(float(value(step)))), (point, slack)
+
+
+STRUCTURES = {
+    "diagonal": la.Diagonal,
+    "circulant": la.Circulant,
+    "toeplitz": la.Toeplitz,
+    "bidiagonal": lambda d: la.Bidiagonal(d, 0 * d[1:]),
+    "symtridiagonal": lambda d: la.SymTridiagonal(d, 0 * d[1:]),
+    "low rank": lambda d: la.LowRank(d[:, None], jnp.ones((3, 1))),
+    "kronecker": lambda d: la.Kronecker(la.Diagonal(d), jnp.eye(2)),
+    "block diagonal": lambda d: la.BlockDiagonal((jnp.diag(d), jnp.eye(2))),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n.endswith("diagonal") else ()) for n in STRUCTURES]
+)
+def test_structured_norms_have_subgradients_everywhere(name, x64):
+    make = STRUCTURES[name]
+    for f in (la.norm, la.opnorm, lambda A: jnp.sum(la.svdvals(A)), lambda A: jnp.sum(la.svd(A).S)):
+        value = jax.jit(lambda d, f=f: f(make(d)))
+        gradient = jax.jit(jax.grad(value))
+        for d in (np.zeros(3), np.ones(3), np.array([1.0, 0.0, 0.0])):
+            g = np.asarray(gradient(d))
+            for k in range(3):
+                e = d + np.random.default_rng(k).standard_normal(3)
+                assert float(value(e)) >= float(value(d)) + g @ (e - d) - 1e-12 * (1 + float(value(e)))
+
+
+REFUSED = {
+    "polar at a singular matrix": (lambda a: la.polar(a).U, REPEATED, "not of full rank"),
+    "logabsdet at a singular matrix": (lambda a: la.logabsdet(a).logabs, ZERO, "la.det has"),
+    "logabsdet of a diagonal": (lambda a: la.logabsdet(la.Diagonal(a[0])).logabs, ZERO, "la.det has"),
+    "eigvals at a defective matrix": (la.eigvals, JORDAN, "defective"),
+    "schur at repeated eigenvalues": (lambda a: la.schur(a).T, IDENTITY, "repeat"),
+    "sqrt at a singular matrix": (lambda a: la.materialize(la.sqrt(a)), ONES, "singular"),
+    "sqrt of a semidefinite matrix": (lambda a: la.materialize(la.sqrt(la.Symmetric(a))), REPEATED, "singular"),
+    "qr of dependent columns": (lambda a: la.qr(a).R, ONES, "dependent"),
+    "lu of dependent columns": (lambda a: la.lu(a).U, ONES, "dependent"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_derivative_that_does_not_exist_is_refused(name, x64):
+    f, a, message = REFUSED[name]
+    real = lambda a: jnp.sum(jnp.real(f(a)))  # noqa: E731
+    real(a)  # the value itself exists
+    with pytest.raises(la.NotDifferentiableError, match=message):
+        jax.grad(real)(a)
+    with pytest.raises(la.NotDifferentiableError, match=message):
+        jax.jvp(real, (a,), (ONES,))
+
+
+@pytest.mark.parametrize("verb", ["solve", "inv", "log", "cholesky"])
+def test_errors_are_raised_while_differentiating_too(verb, x64):
+    def f(a):
+        result = la.solve(a, jnp.ones(3)) if verb == "solve" else getattr(la, verb)(a)
+        return jnp.sum(jnp.real(la.materialize(result) if isinstance(result, la.LinearOperator) else result[0]))
+
+    error = la.NotPositiveDefiniteError if verb == "cholesky" else la.SingularError
+    with pytest.raises(error) as alone:
+        f(REPEATED)
+    with pytest.raises(error) as differentiated:
+        jax.grad(f)(REPEATED)
+    assert str(alone.value) == str(differentiated.value)
+    assert alone.value.index == differentiated.value.index
+
+
+def _entry(f):
+    weights = np.arange(9.0).reshape(3, 3) - 3
+    return lambda a: jnp.sum(weights * jnp.real(la.materialize(f(a))))
+
+
+SMOOTH = {
+    "det": (la.det, REPEATED),
+    "sum of eigenvalues": (lambda a: jnp.sum(la.eigvals(a)).real, IDENTITY),
+    "polar": (_entry(lambda a: la.polar(a).U), CYCLE),
+    "pinv": (_entry(la.pinv), IDENTITY),
+    "sqrt by symmetry": (_entry(lambda a: la.sqrt(la.Symmetric(a))), IDENTITY),
+    "sqrt": (_entry(la.sqrt), IDENTITY),
+    "exp": (_entry(la.exp), ZERO),
+    "log": (_entry(la.log), IDENTITY),
+    "log by symmetry": (_entry(lambda a: la.log(la.Symmetric(a))), IDENTITY),
+}
+SLOW = ("exp", "log", "log by symmetry", "sqrt")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in SMOOTH])
+def test_derivatives_exist_where_values_repeat_but_the_function_is_smooth(name, x64):
+    f, a = SMOOTH[name]
+    f, h, d = jax.jit(f), 1e-4, np.random.default_rng(1).standard_normal((3, 3))
+    slope = (8 * (f(a + h * d) - f(a - h * d)) - f(a + 2 * h * d) + f(a - 2 * h * d)) / (12 * h)
+    np.testing.assert_allclose(np.sum(jax.grad(f)(a) * d), slope, rtol=1e-8, atol=1e-8)
