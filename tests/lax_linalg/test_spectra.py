@@ -166,6 +166,28 @@ def test_jacobians_and_batches_of_them(key):
     np.testing.assert_allclose(la.effective_rank(J), la.summary(s).effective_rank, rtol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (5, 2)])
+def test_quadrature_is_exact_for_polynomials(shape, key):
+    """Σ w σ² of a rule is ‖A v‖² of its vector on the smaller side."""
+    A = jax.random.normal(key, shape)
+    small = A if shape[0] >= shape[1] else A.T
+    k = min(shape)
+    V = jax.random.rademacher(key, (k, 3), dtype=A.dtype) / k**0.5
+    law = la.spectral_density(A, key=key, samples=3, steps=9, grid=jnp.linspace(0, 1, 3), width=0.1)
+    assert law.nodes.shape == (3, k)
+    np.testing.assert_allclose((law.weights * law.nodes**2).sum(1), ((small @ V) ** 2).sum(0), rtol=1e-4)
+
+
+def test_half_and_double_precision(key, x64):
+    A = jax.random.normal(key, (6, 6), jnp.float64)
+    law = la.spectral_density(A, key=key, samples=2, steps=6, grid=3)
+    assert law.density.dtype == law.weights.dtype == jnp.float64
+    half = la.trace_estimate(A.astype(jnp.bfloat16), key=key, samples=8, method="hutchinson")
+    full = la.trace_estimate(A, key=key, samples=8, method="hutchinson")
+    assert (half.value.dtype, full.value.dtype) == (jnp.float32, jnp.float64)
+    assert abs(half.value - full.value) < 0.1 * la.norm(A)
+
+
 def test_auto_takes_exact_values_where_they_are_cheap(key):
     assert la.spectrum(jnp.eye(3), "auto").method == "exact"
     circulant = la.Circulant(jnp.ones(5000).at[0].set(2.0))
