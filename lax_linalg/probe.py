@@ -26,9 +26,9 @@ from lax_linalg.errors import DimensionMismatch, UnknownNameError
 from lax_linalg.jacobian.layers import inputs_of, jacobians_of, patterns_of, require_batch
 from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET
 from lax_linalg.jacobian.trace import Structure, structure_of
-from lax_linalg.operators.batch import Batch
+from lax_linalg.operators.batch import Batch, Stack
 from lax_linalg.registry import Registry
-from lax_linalg.verbs.basic import dense
+from lax_linalg.verbs.basic import materialize
 from lax_linalg.verbs.eigen import eigvals
 from lax_linalg.verbs.svd import svdvals
 
@@ -80,7 +80,8 @@ class SpectrumRecord:
 
     Attributes:
         step: as given to `submit`.
-        spectra: path → quantity → array with a leading axis of probe inputs; "singular_values" [B, k] descends.
+        spectra: path → quantity → array with a leading axis of probe inputs; "singular_values" [B, k] descends. Of a
+            stack of L layers ("path/depth") [B, L, k].
         seconds: wall time from when the program's inputs were ready (and the probe before it done) to when its results
             lay on the host; without compilation.
         nonfinite: the layers whose spectra hold NaN or infinity, in the model's order.
@@ -375,10 +376,15 @@ class _Plan:
         measured: dict[str, dict[str, jax.Array]] = collections.OrderedDict()  # jit would sort a plain dict
         for path, J in jacobians.items():
             if self.quantities is None:
-                measured[path] = {_MATRICES: jax.vmap(lambda x, J=J: dense(J.make(x, *J.args)))(J.x)}
-                continue
-            found = {name: probe_quantities[name](J) for name in self.quantities}
-            measured[path] = {name: value for name, value in found.items() if value is not None}
+                found: dict[str, Any] = {_MATRICES: materialize(J)}
+            else:
+                found = {name: probe_quantities[name](J) for name in self.quantities}
+            depth_first = isinstance(J, Stack)  # [L, B, …], and the probe inputs shall lead
+            measured[path] = {
+                name: jnp.moveaxis(value, 0, 1) if depth_first else value
+                for name, value in found.items()
+                if value is not None
+            }
         return measured
 
 
@@ -396,13 +402,13 @@ _ON_HOST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _factorised(matrices: np.ndarray, quantities: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The host's factorisations of matrices [B, m, n], in double precision; NaN for NaN."""
+    """The host's factorisations of matrices [..., m, n], in double precision; NaN for NaN."""
     single = matrices.dtype not in (np.float64, np.complex128)
-    finite = np.asarray(np.isfinite(matrices).all(axis=(1, 2)))
-    work = np.where(finite[:, None, None], matrices, 0).astype(np.result_type(matrices.dtype, np.float64))
+    finite = np.asarray(np.isfinite(matrices).all(axis=(-2, -1)))
+    work = np.where(finite[..., None, None], matrices, 0).astype(np.result_type(matrices.dtype, np.float64))
     found = {}
     for name in quantities:
-        if name == "eigenvalues" and matrices.shape[1] != matrices.shape[2]:
+        if name == "eigenvalues" and matrices.shape[-2] != matrices.shape[-1]:
             continue
         values = _ON_HOST[name](work)
         if name == "eigenvalues":

@@ -3,7 +3,7 @@
 Each checkpoint gives one file analysis/step_NNNNNNNN.npz with the keys
 
     <layer>::shape                       [2]            rows, columns of the Jacobian
-    <layer>::singular_values             [B, k]         descending, for each probe input
+    <layer>::singular_values             [B, k]         descending, for each probe input; of a stack of layers [B, L, k]
     <layer>::eigenvalues                 [B, n] complex of square Jacobians
     <layer>::henrici                     [B]            √(‖J‖_F² − Σ|λ|²) of square Jacobians
     <layer>::nonnormal_<name>            …              of the first input's, if square: see `train.nonnormality`
@@ -216,7 +216,8 @@ def analyze_checkpoint(workdir: str, layers: str, inputs: int, nonnormality: int
     broken = []
     for name, found in spectra_of(jacobians, threads, nonnormality):
         module = modules.get(name.partition("@")[0])
-        found |= spectra_of_weights(module, jacobians[name].x.shape[1:])
+        if module is not None:
+            found |= spectra_of_weights(module, jacobians[name].x.shape[1:])
         arrays |= {f"{name}::{quantity}": values for quantity, values in found.items()}
         if not np.isfinite(found["singular_values"]).all():
             broken.append(name)
@@ -236,19 +237,25 @@ def spectra_of(
     waiting: collections.deque = collections.deque()
 
     def oldest() -> tuple[str, dict[str, np.ndarray]]:
-        name, shape, futures, copies = waiting.popleft()
+        name, leading, shape, futures, copies = waiting.popleft()
         spectra = [future.result() for future in futures]
         more = {key: spectra[0].pop(key) for key in list(spectra[0]) if key.startswith("nonnormal_")}
-        found = {quantity: np.stack([spectra[i][quantity] for i in copies]) for quantity in spectra[0]}
+        found = {
+            quantity: np.stack([spectra[i][quantity] for i in copies]).reshape(*leading, *values.shape)
+            for quantity, values in spectra[0].items()
+        }
         return name, {"shape": np.array(shape), **found, **more}
 
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for name, batch in jacobians.items():
             matrices = np.asarray(form(batch))
-            distinct, copies = _distinct(matrices)
+            if isinstance(batch, la.Stack):  # [L, B, m, n]
+                matrices = np.moveaxis(matrices, 0, 1)
+            leading, shape = matrices.shape[:-2], matrices.shape[-2:]
+            distinct, copies = _distinct(matrices.reshape(-1, *shape))
             orders = [nonnormality] + [0] * (len(distinct) - 1)
             futures = [pool.submit(spectrum_of, matrix, order) for matrix, order in zip(distinct, orders)]
-            waiting.append((name, matrices.shape[1:], futures, copies))
+            waiting.append((name, leading, shape, futures, copies))
             while len(waiting) > LAYERS_UNDER_WAY:
                 yield oldest()
         while waiting:

@@ -14,7 +14,7 @@ def summarize(singular_values: np.ndarray) -> dict[str, float]:
     stable_rank = Σσ²/σ₁², effective_rank = exp(−Σ p log p) with p = σ/Σσ. The zero matrix has rank 0 and cond ∞.
 
     Args:
-        singular_values: [B, k] or [k], k ≥ 1, in any order.
+        singular_values: [..., k], k ≥ 1, in any order; the median is over all leading axes.
 
     Returns:
         A number for each of `QUANTITIES`; NaN where the spectrum is.
@@ -29,9 +29,9 @@ def summarize(singular_values: np.ndarray) -> dict[str, float]:
     """
     s = np.atleast_2d(np.asarray(singular_values, np.float64))
     largest, smallest = s.max(-1), s.min(-1)
-    scale = np.where(largest == 0, 1.0, largest)[:, None]
+    scale = np.where(largest == 0, 1.0, largest)[..., None]
     p = s / scale
-    p = p / np.where(largest == 0, 1.0, p.sum(-1))[:, None]
+    p = p / np.where(largest == 0, 1.0, p.sum(-1))[..., None]
     entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         each = {

@@ -119,6 +119,32 @@ def test_factorised_on_the_host_in_double_precision(x):
     assert probes[1].wait()[0].nonfinite == ("head", "end_to_end")
 
 
+class Deep(nnx.Module):
+    """Three layers run by scan, and declared."""
+
+    def __init__(self, key):
+        self.kernel = nnx.Param(jax.random.normal(key, (3, 4, 4)) / 2)
+
+    def scan_layers(self):
+        return (lambda h, W: (jnp.tanh(h @ W), None)), self.kernel[...]
+
+    def __call__(self, x):
+        return jax.lax.scan(*self.scan_layers()[:1], x, self.kernel[...])[0]
+
+
+def test_stacks_of_layers_have_the_probe_inputs_first(x, key):
+    model = Deep(key)
+    quantities = ("singular_values", "eigenvalues")
+    expected = np.moveaxis(np.asarray(la.svdvals(la.layer_jacobians(model, x)["depth"])), 0, 1)
+    mesh = jax.make_mesh((1,), ("data",))
+    for options in ({}, {"factorise_on": "host"}, {"mesh": mesh}):
+        probe = la.SpectrumProbe(model, x, layers="depth", quantities=quantities, **options)
+        probe.submit(0, model)
+        measured = probe.wait()[0].spectra["depth"]
+        assert measured["eigenvalues"].shape == (2, 3, 4)
+        np.testing.assert_allclose(measured["singular_values"], expected, atol=1e-5)
+
+
 def test_probe_inputs_are_shared_by_devices():
     code = """
 import lax_linalg as la

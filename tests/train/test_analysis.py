@@ -14,6 +14,7 @@ import warnings
 import numpy as np
 import pytest
 
+import lax_linalg as la
 from tests.train import workers
 from tests.train.runs import small
 from train import analysis
@@ -89,6 +90,17 @@ def test_more_layers_are_added_to_a_file_and_the_rest_of_it_stays(run, files):
     assert {key.split("::")[0] for key in before} == {"head"}
     assert {r.status for r in analysis.analyze(run)} == {"done"}
     assert taken_away(run) == files
+
+
+def test_stacks_of_layers_keep_their_axes():
+    matrices = np.random.default_rng(0).normal(size=(3, 2, 4, 4)).astype(np.float32)  # 3 layers, 2 inputs
+    stack = la.Stack(functools.partial(la.Batch, la.Dense), matrices)
+    ((name, found),) = analysis.spectra_of({"depth": stack}, threads=1, nonnormality=0)
+    assert (name, found["singular_values"].shape, found["henrici"].shape) == ("depth", (2, 3, 4), (2, 3))
+    expected = np.linalg.svd(np.moveaxis(matrices, 0, 1).astype(np.float64), compute_uv=False)
+    np.testing.assert_allclose(found["singular_values"], expected, rtol=1e-5)
+    (row,) = analysis.rows_of(5, {f"depth::{quantity}": values for quantity, values in found.items()})
+    np.testing.assert_allclose(row["sigma_max"], np.median(expected[..., 0]), rtol=1e-5)
 
 
 def test_a_killed_process_takes_nothing_with_it(tmp_path):
