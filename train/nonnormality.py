@@ -78,8 +78,8 @@ def nonnormality_of(
         square = hessenberg[: hessenberg.shape[1]]
     P = la.pseudospectrum(B, grid=GRID, krylov=krylov)
     return {
-        "scale": np.float32(scale),
-        "eigenvector_condition": np.float32(condition),
+        "scale": np.array(scale, np.float32),
+        "eigenvector_condition": np.array(condition, np.float32),
         "kreiss": np.array(kreiss, np.float32),
         "numerical_radius": np.array([radius.lower, min(radius.upper, np.linalg.norm(B, 2))], np.float32),
         "transient": _curve(B, krylov).astype(np.float32),
