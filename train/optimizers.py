@@ -89,7 +89,8 @@ def muon(learning_rate: optax.Schedule, config: TrainConfig) -> optax.GradientTr
         def matrix(array: Any) -> optax.contrib.MuonDimensionNumbers | None:
             if getattr(array, "ndim", 0) < 2:  # Optax also calls this with Adam's parameters masked out
                 return None
-            return optax.contrib.MuonDimensionNumbers(tuple(range(array.ndim - 1)), array.ndim - 1)
+            first = max(0, array.ndim - 4)  # axes in front of a convolution's kernel index kernels
+            return optax.contrib.MuonDimensionNumbers(tuple(range(first, array.ndim - 1)), array.ndim - 1)
 
         return {name: matrix(array) for name, array in params.items()}
 

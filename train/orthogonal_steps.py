@@ -1,7 +1,9 @@
 """Steps that keep matrices orthogonal, as Optax transformations: Riemannian gradient descent and the landing flow.
 
 A kernel [..., m', n] is the matrix W [m, n] with its leading axes flattened; a wide one counts as its transpose, so
-that WᵀW = I throughout: W lies on the Stiefel manifold. Both need the parameters in `update` and give updates W₊ − W.
+that WᵀW = I throughout: W lies on the Stiefel manifold. Of more than four axes, those in front of the last four index
+kernels: the layers of a stack, the positions of a locally connected layer. Both steps need the parameters in `update`
+and give updates W₊ − W.
 """
 
 from __future__ import annotations
@@ -72,14 +74,18 @@ def riemannian(
             return back(tangent(X, moved))
 
         def step(path: Any, W: jax.Array, V: jax.Array) -> jax.Array:
-            X, back = tall(W)
             eta = rate * factor(jax.tree_util.keystr(path, simple=True, separator="/"))
-            return back(orthonormalise(X - eta * tall(V)[0]) - X)
+
+            def one(W: jax.Array, V: jax.Array) -> jax.Array:
+                X, back = tall(W)
+                return back(orthonormalise(X - eta * tall(V)[0]) - X)
+
+            return each_kernel(one, W, V)
 
         if momentum:
-            V = jax.tree.map(velocity, updates, params, state.velocity)
+            V = jax.tree.map(lambda *leaves: each_kernel(velocity, *leaves), updates, params, state.velocity)
         else:
-            V = jax.tree.map(lambda G, W: velocity(G, W, None), updates, params)
+            V = jax.tree.map(lambda G, W: each_kernel(lambda g, w: velocity(g, w, None), G, W), updates, params)
         return (
             jax.tree_util.tree_map_with_path(step, params, V),
             RiemannianState(state.count + 1, V if momentum else ()),
@@ -131,22 +137,38 @@ def landing(
         rate = learning_rate(state.count)
 
         def step(path: Any, G: jax.Array, W: jax.Array) -> jax.Array:
-            (X, back), (D, _) = tall(W), tall(G)
-            S = X.T @ X
-            off = S - jnp.eye(len(S), dtype=S.dtype)
-            d = jnp.linalg.norm(off)
-            field = 0.5 * (D @ S - X @ (D.T @ X)) + attraction * (X @ off)
-            g2 = jnp.maximum(jnp.sum(jnp.square(field)), jnp.finfo(X.dtype).tiny)
-            pull = attraction * d * (1 - d)
-            safe = (pull + jnp.sqrt(jnp.maximum(pull**2 + g2 * (radius - d), 0))) / g2
-            eta = rate * factor(jax.tree_util.keystr(path, simple=True, separator="/"))
-            eta = jnp.minimum(jnp.minimum(eta, safe), 1 / (2 * attraction * (1 + d)))
-            far = d > radius
-            return back(jax.lax.cond(far, lambda: orthonormalise(X) - X, lambda: -eta * field))
+            wanted = rate * factor(jax.tree_util.keystr(path, simple=True, separator="/"))
+
+            def one(G: jax.Array, W: jax.Array) -> jax.Array:
+                (X, back), (D, _) = tall(W), tall(G)
+                S = X.T @ X
+                off = S - jnp.eye(len(S), dtype=S.dtype)
+                d = jnp.linalg.norm(off)
+                field = 0.5 * (D @ S - X @ (D.T @ X)) + attraction * (X @ off)
+                g2 = jnp.maximum(jnp.sum(jnp.square(field)), jnp.finfo(X.dtype).tiny)
+                pull = attraction * d * (1 - d)
+                safe = (pull + jnp.sqrt(jnp.maximum(pull**2 + g2 * (radius - d), 0))) / g2
+                eta = jnp.minimum(jnp.minimum(wanted, safe), 1 / (2 * attraction * (1 + d)))
+                return back(jax.lax.cond(d > radius, lambda: orthonormalise(X) - X, lambda: -eta * field))
+
+            return each_kernel(one, G, W)
 
         return jax.tree_util.tree_map_with_path(step, updates, params), LandingState(state.count + 1)
 
     return optax.GradientTransformation(init, update)
+
+
+def each_kernel(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """A function of kernels of at most four axes, for every kernel of arrays with more.
+
+    Example:
+        >>> float(each_kernel(lambda kernel: kernel / jnp.sum(kernel), jnp.ones((5, 2, 2, 1, 1)))[0, 0, 0, 0, 0])
+        0.25
+    """
+    shape = arrays[0].shape
+    if len(shape) <= 4:
+        return function(*arrays)
+    return jax.vmap(function)(*(array.reshape(-1, *shape[-4:]) for array in arrays)).reshape(shape)
 
 
 def tall(kernel: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:

@@ -144,6 +144,19 @@ def test_riemannian_moves_along_the_tangent_projection(x64):
         np.testing.assert_allclose(update["w"], -rate * (G - W @ sym), atol=20 * rate**2)
 
 
+@pytest.mark.parametrize("name", ["muon", *CONSTRAINED])
+def test_the_layers_of_a_stack_move_as_they_would_alone(name):
+    """A kernel [L, kh, kw, cin, cout] is L kernels."""
+    optimizer, _ = make_optimizer(TrainConfig(optimizer=name, learning_rate=0.1), steps=1)
+    layers = [{"a/kernel": orthonormal(seed, (3, 3, 2, 4))} for seed in (0, 1)]
+    slopes = [{"a/kernel": jax.random.normal(jax.random.key(seed), (3, 3, 2, 4))} for seed in (2, 3)]
+    stack, slope = ({"a/kernel": jnp.stack([one["a/kernel"] for one in both])} for both in (layers, slopes))
+    together, _ = optimizer.update(slope, optimizer.init(stack), stack)
+    for i in range(2):
+        alone, _ = optimizer.update(slopes[i], optimizer.init(layers[i]), layers[i])
+        np.testing.assert_allclose(together["a/kernel"][i], alone["a/kernel"], atol=1e-5)
+
+
 def test_groups_have_their_own_learning_rate():
     for name in optimizers.names():
         moves = {}
