@@ -55,7 +55,10 @@ class ModReLU(nnx.Module):
         self.bias = nnx.Param(jax.random.uniform(rngs.params(), (features,), minval=-0.01, maxval=0.01))
 
     def __call__(self, z: jax.Array) -> jax.Array:
-        return jnp.sign(z) * jax.nn.relu(jnp.abs(z) + self.bias[...])
+        b = self.bias[...]
+        # s is locally constant, so that it is all the loop over time has to keep for the derivative
+        s = jax.lax.stop_gradient(jnp.where(jnp.abs(z) + b > 0, jnp.sign(z), 0))
+        return s * (s * z + b)
 
 
 class FreeMatrix(nnx.Module):
@@ -345,7 +348,7 @@ class RecurrentNet(nnx.Module):
     def states(self, x: jax.Array) -> jax.Array:
         """All states [T, B, n] of sequences [B, T, d]."""
         carry, W = self.cell.initialize_carry((x.shape[0], x.shape[-1]))
-        drive = jnp.swapaxes(self.cell.input(x), 0, 1)
+        drive = self.cell.input(jnp.swapaxes(x, 0, 1))  # the inputs are turned to time-major, not the larger product
 
         def step(h: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
             h = self.cell.advance(h, W, u)
