@@ -1,4 +1,4 @@
-"""Image classification: cross-entropy on standardised images, random shifts as the augmentation."""
+"""Image classification: cross-entropy on standardised images, random shifts or warps as the augmentation."""
 
 from __future__ import annotations
 
@@ -33,6 +33,28 @@ def shift(key: jax.Array, batch: Batch, limit: int) -> Batch:
     return {**batch, "image": jax.vmap(window)(padded, corner)}
 
 
+def warp(key: jax.Array, batch: Batch, limit: float, degrees: float, zoom: float) -> Batch:
+    """Turn, scale and move each image a little, as different hands write: bilinear, filled with zeros.
+
+    A pixel at r from the centre shows what was at (R r)/s + t: R the rotation by up to ±`degrees`, s within 1 ± `zoom`,
+    t up to ±`limit` pixels along both axes, each uniform and drawn for every image alone.
+    """
+    image = batch["image"].astype(jnp.float32)
+    count, height, width, _ = image.shape
+    angle, scale, *move = jax.random.uniform(key, (4, count), minval=-1.0)
+    angle, scale = jnp.deg2rad(degrees) * angle, 1 + zoom * scale
+    centre = (jnp.array([height, width]) - 1) / 2
+    rows, columns = jnp.meshgrid(jnp.arange(height) - centre[0], jnp.arange(width) - centre[1], indexing="ij")
+
+    def one(image: jax.Array, angle: jax.Array, scale: jax.Array, down: jax.Array, right: jax.Array) -> jax.Array:
+        cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
+        at = [cos * rows - sin * columns + centre[0] + down, sin * rows + cos * columns + centre[1] + right]
+        channel = functools.partial(jax.scipy.ndimage.map_coordinates, coordinates=at, order=1)
+        return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
+
+    return {**batch, "image": jax.vmap(one)(image, angle, scale, *(limit * by for by in move))}
+
+
 def cross_entropy(model: Any, batch: Batch) -> dict[str, jax.Array]:
     """Cross-entropy of softmax(model(input)) with the label, and whether the largest logit is the label's; each [B]."""
     logits = model(batch["input"])
@@ -47,7 +69,7 @@ def classification(
     input_shape: tuple[int, ...],
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    limit: int,
+    augment: Callable[[jax.Array, Batch], Batch],
 ) -> Task:
     """A ten-class task on the images that `load` reads, whose channels have this mean and standard deviation."""
     return Task(
@@ -55,12 +77,17 @@ def classification(
         num_classes=10,
         load=load,
         prepare=functools.partial(standardise, mean=mean, std=std),
-        augment=functools.partial(shift, limit=limit),
+        augment=augment,
         per_example=cross_entropy,
     )
 
 
-tasks.register("digits")(classification(digits.load, (8, 8, 1), (4.88,), (6.02,), limit=1))
-tasks.register("mnist")(classification(idx.load, (28, 28, 1), (33.3,), (78.6,), limit=2))
-tasks.register("fashion_mnist")(classification(idx.load, (28, 28, 1), (72.9,), (90.0,), limit=2))
-tasks.register("cifar10")(classification(cifar.load, (32, 32, 3), (125.3, 123.0, 113.9), (63.0, 62.1, 66.7), limit=4))
+def _by(limit: int) -> Callable[[jax.Array, Batch], Batch]:
+    return functools.partial(shift, limit=limit)
+
+
+_hands = functools.partial(warp, limit=1.0, degrees=10.0, zoom=0.1)
+tasks.register("digits")(classification(digits.load, (8, 8, 1), (4.88,), (6.02,), _hands))
+tasks.register("mnist")(classification(idx.load, (28, 28, 1), (33.3,), (78.6,), _by(2)))
+tasks.register("fashion_mnist")(classification(idx.load, (28, 28, 1), (72.9,), (90.0,), _by(2)))
+tasks.register("cifar10")(classification(cifar.load, (32, 32, 3), (125.3, 123.0, 113.9), (63.0, 62.1, 66.7), _by(4)))
