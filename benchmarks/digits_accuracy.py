@@ -1,8 +1,9 @@
 """Accuracy of the demonstration's network on digits that it never saw, over several splits of the data and seeds.
 
 Each split takes other test and validation images out of the 1,797 and starts from another seed. The preset was chosen
-on validation images alone, of split 0 (the demonstration's own) and of splits that are not among these. Of the two runs of a split, without and with the regulariser,
-the better one is the one with the higher validation accuracy, and what counts is its test accuracy.
+on validation images alone, of split 0 (the demonstration's own) and of splits that are not among these. Of the two
+runs of a split, without and with the regulariser, the better one is the one with the higher validation accuracy, and
+what counts is its test accuracy.
 """
 
 from __future__ import annotations
