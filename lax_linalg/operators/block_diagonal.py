@@ -243,6 +243,11 @@ def _(A: BlockDiagonal, *, full: bool = False) -> SVD:
     """Singular vectors of the blocks, extended by zeros and sorted."""
     if not A.blocks:
         return svd.fallback(A, full=full)
+    if not full and _aligned(A):  # thin factors are differentiable, complete ones are not
+        thin = _each(A, svd)
+        s = jnp.concatenate([f.S for f in thin])
+        order = jnp.argsort(-s)
+        return SVD(_placed([f.U for f in thin])[:, order], s[order], _placed([f.Vt for f in thin])[order])
     factors = _each(A, lambda b: svd(b, full=True))
     left, right = (
         np.concatenate([np.arange(i, i + min(b.shape)) for i, b in zip(_offsets(A, axis), A.blocks)]) for axis in (0, 1)

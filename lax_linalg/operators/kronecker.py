@@ -187,6 +187,11 @@ def _(A: Kronecker) -> jax.Array:
 @svd.rule(Kronecker, cost="O(m³ + p³ + m²p²) for square factors")
 def _(A: Kronecker, *, full: bool = False) -> SVD:
     """Kronecker products of the factors' singular vectors, sorted."""
+    if not full and _aligned(A):  # thin factors are differentiable, complete ones are not
+        L, R = svd(A.left), svd(A.right)
+        s = jnp.kron(L.S, R.S)
+        order = jnp.argsort(-s)
+        return SVD(jnp.kron(L.U, R.U)[:, order], s[order], jnp.kron(L.Vt, R.Vt)[order])
     L, R = svd(A.left, full=True), svd(A.right, full=True)
     (m, n), (p, q) = A.left.shape, A.right.shape
     k, l = min(m, n), min(p, q)

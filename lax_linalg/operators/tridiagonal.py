@@ -11,7 +11,7 @@ from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
-from lax_linalg.verbs.basic import compute_dtype, dense, diag, materialize, require_dense
+from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
 from lax_linalg.verbs.norms import norm, opnorm, require_p, scaled_norm
 from lax_linalg.verbs.solve import by_columns, solve
@@ -218,7 +218,7 @@ def _(A: Tridiagonal) -> LogAbsDet:
 def solve_band(A: Tridiagonal, b: jax.Array) -> jax.Array:
     """x with A x = b [n, k], by LAPACK's elimination with partial pivoting; NaN for a singular matrix.
 
-    XLA has it on CPU and GPU (n ≥ 3 there); elsewhere it would eliminate without pivoting, so the dense LU serves.
+    XLA has it on CPU and GPU (n ≥ 3 there); elsewhere it would eliminate without pivoting, so rotations serve.
 
     Example:
         >>> import jax.numpy as jnp
@@ -235,12 +235,56 @@ def solve_band(A: Tridiagonal, b: jax.Array) -> jax.Array:
     def band(lower, diagonal, upper, b):
         return jax.lax.linalg.tridiagonal_solve(lower, diagonal, upper, b)
 
-    def filled(lower, diagonal, upper, b):
-        return jnp.linalg.solve(dense(Tridiagonal(lower[1:], diagonal, upper[:-1])), b)
-
     if n <= 2:
-        return filled(lower, diagonal, upper, b)
-    return jax.lax.platform_dependent(lower, diagonal, upper, b, cpu=band, cuda=band, rocm=band, default=filled)
+        return solve_by_rotations(lower, diagonal, upper, b)
+    return jax.lax.platform_dependent(
+        lower, diagonal, upper, b, cpu=band, cuda=band, rocm=band, default=solve_by_rotations
+    )
+
+
+def solve_by_rotations(lower: jax.Array, diagonal: jax.Array, upper: jax.Array, b: jax.Array) -> jax.Array:
+    """x with A x = b [n, k] by the QR factorisation of a tridiagonal A with Givens rotations: backward stable, O(n).
+
+    Args:
+        lower, diagonal, upper: [n] each, with lower[0] and upper[n − 1] not looked at.
+        b: right-hand sides [n, k].
+
+    Returns:
+        x [n, k]; inf or NaN for a singular matrix.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x = solve_by_rotations(jnp.ones(2), jnp.array([0.0, 3.0]), jnp.ones(2), jnp.array([[1.0], [2.0]]))
+        >>> print(x.T)
+        [[-1.  1.]]
+
+    Source: Golub & Van Loan, Matrix Computations (4th ed.), 5.1.8 and 5.2.5.
+    """
+    n = diagonal.shape[0]
+    zero = jnp.zeros((1,), b.dtype)
+    upper = jnp.concatenate([upper[: n - 1], zero])
+
+    def rotate(row: tuple, below: tuple) -> tuple[tuple, tuple]:
+        (d, u, y), (l, a, c, z) = row, below
+        r = jnp.sqrt(jnp.real(d * d.conj() + l * l.conj())).astype(d.dtype)
+        unit = jnp.where(r == 0, 1, r)
+        cosine, sine = jnp.where(r == 0, 1, d / unit), l / unit
+        finished = (r, cosine.conj() * u + sine.conj() * a, sine.conj() * c, cosine.conj() * y + sine.conj() * z)
+        return (cosine * a - sine * u, cosine * c, cosine * z - sine * y), finished
+
+    rows = (lower[1:n], diagonal[1:], upper[1:], b[1:])
+    last, finished = jax.lax.scan(rotate, (diagonal[0], upper[0], b[0]), rows)
+    r, first, second, y = (
+        jnp.concatenate([x, e[None]]) for x, e in zip(finished, (last[0], 0 * last[1], zero[0], last[2]))
+    )
+
+    def substitute(known: tuple, row: tuple) -> tuple[tuple, jax.Array]:
+        (x1, x2), (r, u, v, y) = known, row
+        x = (y - u * x1 - v * x2) / r
+        return (x, x1), x
+
+    _, x = jax.lax.scan(substitute, (jnp.zeros_like(b[0]),) * 2, (r, first, second, y), reverse=True)
+    return x
 
 
 @solve.rule(Tridiagonal, cost="O(n) per column")
