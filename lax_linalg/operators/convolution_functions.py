@@ -1,0 +1,214 @@
+"""Transposes, systems, inverses and predicates of convolutions: what their symbols (`convolution_symbols`) make cheap.
+
+A circular convolution with stride 1 is closed under inversion, polar factors and the exponential: the result is one
+with a kernel of the size of the image, whose symbols are the function of the symbols.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from lax_linalg.errors import SingularError
+from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.convolution import Convolution
+from lax_linalg.operators.convolution_spectra import each, splits
+from lax_linalg.operators.convolution_symbols import by_fourier, commutes, stacks
+from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.lazy import Transpose
+from lax_linalg.verbs.arithmetic import transpose
+from lax_linalg.verbs.basic import compute_dtype, materialize
+from lax_linalg.verbs.functions import exp
+from lax_linalg.verbs.norms import norm, opnorm
+from lax_linalg.verbs.polar import Polar, polar
+from lax_linalg.verbs.predicates import isnormal, isunitary, tolerance
+from lax_linalg.verbs.solve import by_columns, default_rtol, inv, lstsq, pinv, solve
+
+
+@transpose.rule(Convolution, cost="O(kernel)")
+def _(A: Convolution) -> LinearOperator:
+    """Convolution with the kernel turned by half a turn and the channels exchanged, for stride 1; else lazy."""
+    reach = [k - 1 for k in A.extent]
+    if set(A.stride) != {1} or (not A.circular and any(max(p) > r for p, r in zip(A.pads, reach))):  # type: ignore[arg-type]
+        return Transpose(A)
+    kernel, dilation = A.kernel, A.dilation
+    if A.circular and any(
+        r % 2 for r in reach
+    ):  # the window of an even extent leans to one side: make room on the other
+        kernel, dilation = _undilated(A), 1
+        for axis, r in enumerate(reach):
+            if r % 2:
+                kernel = jnp.concatenate([jnp.zeros_like(jax.lax.slice_in_dim(kernel, 0, 1, axis=axis)), kernel], axis)
+    d, groups = len(reach), A.groups
+    kernel = jnp.flip(kernel, tuple(range(d)))
+    kernel = kernel.reshape(*kernel.shape[:-1], groups, -1)
+    kernel = jnp.moveaxis(kernel, -1, -3)  # [*K, cout / groups, cin / groups, groups]
+    kernel = jnp.swapaxes(kernel, -1, -2).reshape(*kernel.shape[:-2], -1)
+    padding = A.padding if A.circular else tuple((r - f, r - b) for r, (f, b) in zip(reach, A.pads))
+    return Convolution(kernel, A.out_spatial, 1, padding, dilation, groups)
+
+
+def _undilated(A: Convolution) -> jax.Array:
+    """The kernel with the gaps of its dilation filled with zeros."""
+    kernel = A.kernel
+    for axis, (extent, step) in enumerate(zip(A.extent, A.dilation)):  # type: ignore[arg-type]
+        shape = (*kernel.shape[:axis], extent, *kernel.shape[axis + 1 :])
+        where = (slice(None),) * axis + (slice(None, None, step),)
+        kernel = jnp.zeros(shape, kernel.dtype).at[where].set(kernel)
+    return kernel
+
+
+def _closed(A: Convolution) -> bool:
+    """Whether functions of the symbols are convolutions again: circular with stride 1."""
+    return all(by_fourier(A)) and set(A.stride) == {1}  # type: ignore[arg-type]
+
+
+def _grid(A: Convolution, f: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """f of the symbols of all frequencies, [*N, groups, M, J], for an f with f(conj G) = conj f(G)."""
+    sizes = [n // s for n, s in zip(A.spatial, A.stride)]  # type: ignore[arg-type]
+    grid = None
+    for stack in stacks(A):
+        values = each(f, stack.blocks)
+        if grid is None:
+            dtype = jnp.result_type(values.dtype, jnp.complex64)
+            grid = jnp.zeros((*sizes, *values.shape[1:]), dtype)
+        if stack.multiplicity == 2:
+            partner = (-stack.frequencies) % np.array(sizes)
+            grid = grid.at[tuple(partner.T)].set(values.conj().astype(grid.dtype))
+        grid = grid.at[tuple(stack.frequencies.T)].set(values.astype(grid.dtype))
+    assert grid is not None  # the zero frequency always has a block
+    return grid
+
+
+def _map(A: Convolution, f: Callable[[jax.Array], jax.Array]) -> Convolution:
+    """The circular convolution whose symbols are f of A's."""
+    grid = _grid(A, f)
+    d = len(A.out_spatial)
+    kernel = jnp.fft.fftn(grid, axes=tuple(range(d))) / math.prod(grid.shape[:d])
+    if not jnp.issubdtype(A.dtype, jnp.complexfloating):
+        kernel = kernel.real
+    kernel = jnp.roll(kernel, [(n - 1) // 2 for n in grid.shape[:d]], tuple(range(d)))
+    kernel = jnp.moveaxis(kernel, -1, d)  # [*n, J, groups, M]
+    return Convolution(kernel.reshape(*kernel.shape[: d + 1], -1), A.spatial, 1, "circular", 1, A.groups)
+
+
+def _require_regular(result: jax.Array, name: str) -> None:
+    if not isinstance(result, Tracer) and not bool(jnp.isfinite(result).all()):
+        raise SingularError(
+            f"{name}: the convolution is singular, one of its symbols is; la.lstsq and la.pinv accept it"
+        )
+
+
+@inv.rule(Convolution, cost="O(N c³ + N c² log N) for N pixels; O(n³) unless circular with stride 1")
+def _(A: Convolution) -> LinearOperator:
+    """Convolution with the inverse symbols, circular with stride 1; else of the materialised matrix."""
+    if not (_closed(A) and commutes(A)):
+        return inv.fallback(A)
+    inverse = _map(A, jnp.linalg.inv)
+    _require_regular(inverse.kernel, "inv")
+    return inverse
+
+
+@pinv.rule(Convolution, cost="O(N c³ + N c² log N) for N pixels; O(mn min(m, n)) unless circular with stride 1")
+def _(A: Convolution, *, rtol: float | None = None, atol: jax.Array | float = 0) -> LinearOperator:
+    """Convolution with the pseudo-inverse symbols, circular with stride 1; else of the materialised matrix."""
+    if not _closed(A):
+        return pinv.fallback(A, rtol=rtol, atol=atol)
+    threshold = _threshold(A, rtol, atol)
+    return _map(A, lambda G: materialize(pinv(Dense(G), rtol=0.0, atol=threshold)))
+
+
+def _threshold(A: Convolution, rtol: float | None, atol: jax.Array | float) -> jax.Array:
+    rtol = default_rtol(A.shape, compute_dtype(A.dtype)) if rtol is None else rtol
+    return jnp.maximum(atol, rtol * jax.lax.stop_gradient(opnorm(A)))
+
+
+@solve.rule(Convolution, cost="O(N c³ + N log N) for N pixels; O(n³) unless circular with stride 1")
+@by_columns
+def _(A: Convolution, b: jax.Array) -> jax.Array:
+    """Solves with every symbol between two FFTs, circular with stride 1; else with the materialised matrix."""
+    m, n = A.shape
+    if m != n:
+        return lstsq(A, b)
+    if not (_closed(A) and commutes(A)):
+        return solve.fallback(A, b)
+    x = _between_transforms(A, b, jnp.linalg.solve, _grid(A, lambda G: G))
+    _require_regular(x, "solve")
+    return x
+
+
+@lstsq.rule(Convolution, cost="O(N c³ + N log N) for N frequencies; O(mn min(m, n)) unless circular and S divides n")
+@by_columns
+def _(A: Convolution, b: jax.Array, *, rtol: float | None = None, atol: jax.Array | float = 0) -> jax.Array:
+    """Least squares with every symbol between two FFTs, where the DFT splits A; else with the materialised matrix."""
+    if not all(by_fourier(A)):
+        return lstsq.fallback(A, b, rtol=rtol, atol=atol)
+    threshold = _threshold(A, rtol, atol)
+    inverses = _grid(A, lambda G: materialize(pinv(Dense(G), rtol=0.0, atol=threshold)))
+    return _between_transforms(A, b, jnp.matmul, inverses)
+
+
+def _between_transforms(A: Convolution, b: jax.Array, f: Callable, grid: jax.Array) -> jax.Array:
+    """x from b [m, k] by f(symbol, coefficients of b) at each frequency."""
+    d, k = len(A.out_spatial), b.shape[1]
+    axes = tuple(range(d))
+    images = b.reshape(*A.out_spatial, A.groups, -1, k)
+    x = f(grid, jnp.fft.fftn(images, axes=axes).astype(grid.dtype))  # [*N, groups, (*S, cin / groups), k]
+    x = jnp.fft.ifftn(x, axes=axes).reshape(*A.out_spatial, A.groups, *A.stride, -1, k)  # type: ignore[misc]
+    # position S q + r in each dimension: q and r next to each other, groups behind
+    order = [axis for i in range(d) for axis in (i, d + 1 + i)] + [d, 2 * d + 1, 2 * d + 2]
+    x = jnp.transpose(x, order).reshape(A.shape[1], k)
+    real = not jnp.iscomplexobj(b) and not jnp.issubdtype(A.dtype, jnp.complexfloating)
+    return (x.real if real else x).astype(b.dtype)
+
+
+@polar.rule(Convolution, cost="O(N c³) for N pixels plus O(mn), the size of the factors")
+def _(A: Convolution) -> Polar:
+    """Polar factors of every symbol, circular with stride 1; else of the materialised matrix."""
+    if not _closed(A):
+        return polar.fallback(A)
+    U, P = (_map(A, lambda G, i=i: polar(Dense(G))[i]) for i in (0, 1))
+    return Polar(materialize(U), materialize(P))
+
+
+@exp.rule(Convolution, cost="O(N c³ + N c² log N) for N pixels; O(n³) unless circular with stride 1")
+def _(A: Convolution) -> LinearOperator:
+    """Convolution with the exponentials of the symbols, circular with stride 1; else of the materialised matrix."""
+    if not (_closed(A) and commutes(A)):
+        return exp.fallback(A)
+    return _map(A, jax.scipy.linalg.expm)
+
+
+# --- predicates ---
+
+
+@isunitary.rule(Convolution, cost="O(N c³) for N blocks; O(mn min(m, n)) if there is one block")
+def _(A: Convolution, *, rtol: float | None = None) -> jax.Array:
+    """Gram matrices of the symbols."""
+    if not splits(A):
+        return isunitary.fallback(A, rtol=rtol)
+    total, k = jnp.zeros((), jnp.finfo(compute_dtype(A.dtype)).dtype), min(A.shape)
+    for stack in stacks(A):
+        G = stack.blocks
+        H = jnp.conj(jnp.swapaxes(G, -1, -2))
+        gram = H @ G if G.shape[-2] >= G.shape[-1] else G @ H
+        total += stack.multiplicity * jnp.sum(jnp.abs(gram - jnp.eye(gram.shape[-1])) ** 2)
+    return jnp.sqrt(total) <= tolerance(A, total, rtol) * k**0.5
+
+
+@isnormal.rule(Convolution, cost="O(N c³) for N blocks; O(n³) if there is one block")
+def _(A: Convolution, *, rtol: float | None = None) -> jax.Array:
+    """Commutators of the symbols with their adjoints."""
+    if not (splits(A) and commutes(A)):
+        return isnormal.fallback(A, rtol=rtol)
+    total = jnp.zeros((), jnp.finfo(compute_dtype(A.dtype)).dtype)
+    for stack in stacks(A):
+        G = stack.blocks
+        H = jnp.conj(jnp.swapaxes(G, -1, -2))
+        total += stack.multiplicity * jnp.sum(jnp.abs(G @ H - H @ G) ** 2)
+    return jnp.sqrt(total) <= tolerance(A, total, rtol) * norm(A) ** 2

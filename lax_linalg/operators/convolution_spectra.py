@@ -1,0 +1,192 @@
+"""Spectra of convolutions, exact: from the blocks into which Fourier bases split them, see `convolution_symbols`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lax_linalg import platform
+from lax_linalg.operators.assemble import padded
+from lax_linalg.operators.convolution import Convolution
+from lax_linalg.operators.convolution_symbols import Symbols, by_fourier, commutes, sides, stacks
+from lax_linalg.operators.convolution_zero import closed_svdvals
+from lax_linalg.operators.window import Window
+from lax_linalg.verbs.basic import compute_dtype, require_dense
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
+from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
+from lax_linalg.verbs.norms import opnorm, require_p
+from lax_linalg.verbs.svd import SVD, svd, svdvals
+
+
+def each(f: Callable[[jax.Array], jax.Array], blocks: jax.Array) -> jax.Array:
+    """f of every block [frequencies, groups, M, J], in one batched call.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> each(jnp.trace, jnp.ones((2, 1, 3, 3))).shape
+        (2, 1)
+    """
+    return jax.vmap(jax.vmap(f))(blocks)
+
+
+def splits(A: Convolution) -> bool:
+    """Whether there is more than one block, so that working with the blocks pays.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> splits(la.Convolution(jnp.ones((3, 1, 1)), 8))
+        False
+    """
+    return A.groups > 1 or any(by_fourier(A))
+
+
+@jax.custom_jvp
+def _modulus(x: jax.Array) -> jax.Array:
+    """‖x‖ of [k], the singular value of a single row or column; its gradient at 0 is 0."""
+    largest = jnp.max(jnp.abs(x), initial=0)
+    unit = jnp.where(largest > 0, largest, 1)
+    return unit * jnp.sqrt(jnp.sum(jnp.abs(x / unit) ** 2))
+
+
+@_modulus.defjvp
+def _modulus_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    s = _modulus(x)
+    direction = jnp.where(s > 0, x / jnp.where(s > 0, s, 1), 0)
+    return s, jnp.real(jnp.sum(direction.conj() * dx))
+
+
+def _values(blocks: jax.Array) -> jax.Array:
+    """Singular values of every block, [frequencies, groups, min(M, J)]."""
+    if 1 in blocks.shape[-2:]:
+        return each(lambda b: _modulus(b.ravel())[None], blocks)
+    return each(platform.svdvals, blocks)
+
+
+# --- singular values ---
+
+
+@svdvals.rule(Convolution, cost="O(N min(M, J) M J) for N blocks of M×J; O(mn min(m, n)) if there is one block")
+def _(A: Convolution) -> jax.Array:
+    """SVD of every symbol (circular; groups one by one), closed forms for separable kernels, else materialised."""
+    closed = closed_svdvals(A)
+    if closed is not None:
+        return closed
+    if not splits(A):
+        return svdvals.fallback(A)
+    parts = [jnp.tile(_values(s.blocks).ravel(), s.multiplicity) for s in stacks(A)]
+    return padded(jnp.concatenate(parts), A.shape)
+
+
+@opnorm.rule(Convolution, cost="cost of svdvals (p = 2), O(kernel) or one product (p = 1 and inf)")
+def _(A: Convolution, p: float = 2) -> jax.Array:
+    """Largest singular value of all symbols, not sorted; column and row sums from the kernel."""
+    require_p(p)
+    if p != 2:
+        return opnorm.lookup(Window).function(A, p)
+    closed = closed_svdvals(A)
+    if closed is not None or not splits(A):
+        return jnp.max(svdvals(A) if closed is None else closed, initial=0)
+    return functools.reduce(jnp.maximum, [jnp.max(_values(s.blocks)) for s in stacks(A)])
+
+
+@svd.rule(Convolution, cost="cost of the SVD of N blocks plus O(m² + n²), the size of the vectors")
+def _(A: Convolution, *, full: bool = False) -> SVD:
+    """SVD of every symbol, its vectors times plane waves; cosines and sines for a real kernel."""
+    if not splits(A):
+        return svd.fallback(A, full=full)
+    m, n = A.shape
+    k = min(m, n)
+    require_dense((m, m if full else k), A.dtype)
+    require_dense((n if full else k, n), A.dtype)
+    bases = sides(A)
+    left: list[jax.Array] = []
+    right: list[jax.Array] = []
+    values: list[jax.Array] = []
+    rest: tuple[list[jax.Array], list[jax.Array]] = ([], [])
+    for stack in stacks(A, bases):
+        U, s, Vt = jax.vmap(jax.vmap(lambda b: platform.svd(b, full_matrices=full)))(stack.blocks)
+        r = s.shape[-1]
+        V = jnp.conj(jnp.swapaxes(Vt, -1, -2))
+        values.append(jnp.tile(s.ravel(), stack.multiplicity))
+        left.append(_waves(A, [b.rows for b in bases], stack, U[..., :r]))
+        right.append(_waves(A, [b.columns for b in bases], stack, V[..., :r]))
+        if full:
+            rest[0].append(_waves(A, [b.rows for b in bases], stack, U[..., r:]))
+            rest[1].append(_waves(A, [b.columns for b in bases], stack, V[..., r:]))
+    s = jnp.concatenate(values)
+    order = jnp.argsort(-s)
+    U, V = (jnp.concatenate([jnp.concatenate(x, 1)[:, order], *y], 1) for x, y in zip((left, right), rest))
+    return SVD(U, s[order], V.conj().T)
+
+
+def _waves(A: Convolution, bases: list[np.ndarray], stack: Symbols, vectors: jax.Array) -> jax.Array:
+    """The blocks' vectors [frequencies, groups, M, r] as vectors of the whole map, columns [size, count].
+
+    A block that stands for a conjugate pair gives √2 times the real and the imaginary part of every vector.
+    """
+    *_, r = vectors.shape
+    paired, d = stack.multiplicity == 2, len(bases)
+    dtype = vectors.dtype if paired else compute_dtype(A.dtype)
+    waves = [b[:, f] for b, f in zip(bases, stack.frequencies.T)]
+    if not paired and not jnp.issubdtype(dtype, jnp.complexfloating):
+        waves = [w.real for w in waves]
+    waves = [
+        w.astype(np.result_type(jnp.finfo(dtype).dtype, np.complex64 if np.iscomplexobj(w) else "f2")) for w in waves
+    ]
+    sizes = [w.shape[-1] for w in waves]
+    v = vectors.reshape(len(stack.frequencies), A.groups, *sizes, vectors.shape[2] // int(np.prod(sizes)), r)
+    one_hot = np.eye(A.groups, dtype=jnp.finfo(dtype).dtype)
+    if d == 1:
+        columns = jnp.einsum("pfM,fgMor,gG->pgofGr", waves[0], v, one_hot)
+    else:
+        columns = jnp.einsum("pfM,qfm,fgMmor,gG->pqgofGr", waves[0], waves[1], v, one_hot)
+    columns = columns.reshape(int(np.prod(columns.shape[: d + 2])), int(np.prod(columns.shape[d + 2 :])))
+    if paired:
+        return jnp.concatenate([columns.real, columns.imag], 1) * 2**0.5
+    return columns
+
+
+# --- eigenvalues and determinants ---
+
+
+@eigvals.rule(Convolution, cost="O(N M³) for N blocks of M×M; O(n³) if there is one block or the stride is not 1")
+def _(A: Convolution) -> jax.Array:
+    """Eigenvalues of every symbol (sizes kept, circular or grouped); else of the materialised matrix."""
+    if not (splits(A) and commutes(A)):
+        return eigvals.fallback(A)
+    parts = []
+    for stack in stacks(A):
+        w = each(platform.eigvals, stack.blocks).ravel()
+        parts += [w] if stack.multiplicity == 1 else [w, w.conj()]
+    return sorted_eigenvalues(jnp.concatenate(parts))
+
+
+@logabsdet.rule(Convolution, cost="O(N M³) for N blocks of M×M; O(n³) if there is one block or the stride is not 1")
+def _(A: Convolution) -> LogAbsDet:
+    """LU of every symbol (sizes kept, circular or grouped); else of the materialised matrix."""
+    if not (splits(A) and commutes(A)):
+        return logabsdet.fallback(A)
+    parts = []
+    for stack in stacks(A):
+        sign, logs = jnp.linalg.slogdet(stack.blocks)
+        # det of a conjugate pair is |det|²
+        sign = jnp.abs(sign) ** 2 if stack.multiplicity == 2 else sign
+        parts.append(LogAbsDet(stack.multiplicity * jnp.sum(logs), jnp.prod(sign)))
+    return LogAbsDet(sum(p.logabs for p in parts), jnp.prod(jnp.stack([p.sign for p in parts])))  # type: ignore[arg-type]
+
+
+@det.rule(Convolution, cost="O(N M³) for N blocks of M×M; O(n³) if there is one block or the stride is not 1")
+def _(A: Convolution) -> jax.Array:
+    """Product of the symbols' determinants (sizes kept, circular or grouped); else of the materialised matrix."""
+    if not (splits(A) and commutes(A)):
+        return det.fallback(A)
+    product = jnp.ones((), compute_dtype(A.dtype))
+    for stack in stacks(A):
+        d = jnp.linalg.det(stack.blocks)
+        product = product * jnp.prod(jnp.abs(d) ** 2 if stack.multiplicity == 2 else d).astype(product.dtype)
+    return product

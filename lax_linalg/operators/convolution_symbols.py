@@ -1,0 +1,183 @@
+"""The symbols of a convolution: the small matrices into which Fourier bases split it.
+
+With circular padding and a stride S that divides n, write an input position as j = S q + r. The map commutes with
+shifts of q, so the DFT over q and m leaves one block for each frequency u, the polyphase (space-to-depth) symbol
+
+    G(u)[o, (r, i)] = Σ_{t: e_t ≡ r mod S} w[t, i, o] exp(2πi u ⌊e_t / S⌋ / N),   e_t = t D − P,   N = n / S.
+
+In two dimensions the phases multiply; groups of channels are a direct sum. A dimension that no Fourier basis splits
+(zero padding, or a stride that does not divide n) keeps its positions as part of the symbol, so that everything is one
+formula: along each dimension a `Side` holds how the taps act in its basis, and a symbol is the kernel contracted with
+one per dimension.
+
+Source: Sedghi, Gupta & Long, The singular values of convolutional layers (2019), for stride 1.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lax_linalg.operators.convolution import Convolution
+from lax_linalg.operators.window import existing, positions
+from lax_linalg.verbs.basic import compute_dtype
+
+
+class Side(NamedTuple):
+    """One dimension in its basis.
+
+    Attributes:
+        taps: how tap t maps the basis' inputs to its outputs at frequency f, [f, M, J, K].
+        partner: the frequency with the conjugate block for real kernels, [f].
+        outputs, stride: number of outputs, and the stride, which is None where no Fourier basis splits the dimension.
+    """
+
+    taps: np.ndarray
+    partner: np.ndarray
+    outputs: int
+    stride: int | None
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The basis of the outputs, [out, f, M], orthonormal columns."""
+        if self.stride is None:
+            return np.eye(self.outputs)[:, None]
+        u = np.arange(self.outputs)
+        return _unit(np.multiply.outer(u, u), len(u))[:, :, None] / np.sqrt(len(u))
+
+    @property
+    def columns(self) -> np.ndarray:
+        """The basis of the inputs, [n, f, J], orthonormal columns."""
+        if self.stride is None:
+            return np.eye(self.taps.shape[2])[:, None]
+        return np.kron(self.rows, np.eye(self.stride)[:, None])
+
+
+class Symbols(NamedTuple):
+    """A stack of blocks that all stand for the same number of equal ones.
+
+    Attributes:
+        blocks: [frequencies, groups, M, J], complex, or real where the block is its own conjugate partner.
+        multiplicity: 2 if the complex conjugate of each block is one of the matrix' blocks as well.
+        frequencies: the pairs of indices into the sides, [frequencies, d].
+    """
+
+    blocks: jax.Array
+    multiplicity: int
+    frequencies: np.ndarray
+
+
+def by_fourier(A: Convolution) -> tuple[bool, ...]:
+    """For each dimension whether the DFT splits it: circular, with a stride that divides the size.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> by_fourier(la.Convolution(jnp.ones((3, 3, 1, 1)), (8, 9), stride=2, padding="circular"))
+        (True, False)
+    """
+    return tuple(A.circular and n % s == 0 for n, s in zip(A.spatial, A.stride))  # type: ignore[arg-type]
+
+
+def commutes(A: Convolution) -> bool:
+    """Whether inputs and outputs have the same basis, so that eigenvalues and functions go block by block.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> commutes(la.Convolution(jnp.ones((3, 1, 1)), 8, padding="circular"))
+        True
+    """
+    return A.spatial == A.out_spatial and A.in_channels == A.out_channels
+
+
+def sides(A: Convolution) -> list[Side]:
+    """The basis of each dimension, known from the geometry alone.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> [side] = sides(la.Convolution(jnp.ones((3, 1, 1)), 8, stride=2, padding="circular"))
+        >>> side.taps.shape
+        (4, 1, 2, 3)
+    """
+    result = []
+    for split, n, s, j, exists in zip(by_fourier(A), A.spatial, A.stride, positions(A), existing(A)):  # type: ignore[arg-type]
+        if not split:
+            taps = (j[:, None, :] % n == np.arange(n)[:, None]) & exists[:, None, :]
+            result.append(Side(taps[None] * 1.0, np.zeros(1, int), len(j), None))
+            continue
+        N, offset, u = n // s, j[0], np.arange(n // s)
+        phase = _unit(np.multiply.outer(u, offset // s), N)
+        taps = phase[:, None, None, :] * (offset % s == np.arange(s)[:, None])
+        result.append(Side(taps, -u % N, N, s))
+    return result
+
+
+def _unit(k: np.ndarray, N: int) -> np.ndarray:
+    """exp(2πi k / N), with the angle reduced before it is rounded."""
+    return np.exp(2j * np.pi * (k % N) / N)
+
+
+def stacks(A: Convolution, bases: list[Side] | None = None) -> list[Symbols]:
+    """The blocks of A, from the half spectrum where the kernel is real.
+
+    Cost: O(N k cin cout) for N blocks.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> A = la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular")
+        >>> [(s.blocks.shape, s.blocks.dtype.name, s.multiplicity) for s in stacks(A)]
+        [((2, 1, 5, 2), 'float32', 1), ((3, 1, 5, 2), 'complex64', 2)]
+    """
+    bases = sides(A) if bases is None else bases
+    kernel = A.kernel.astype(compute_dtype(A.dtype))
+    if jnp.iscomplexobj(kernel):
+        return [stack_of(A, bases)]
+    # representatives of the conjugate pairs, in blocks that are products of sets of frequencies
+    own = [np.flatnonzero(b.partner == np.arange(len(b.partner))) for b in bases]
+    lower = [np.flatnonzero(b.partner > np.arange(len(b.partner))) for b in bases]
+    if len(bases) == 1:
+        chosen = [(own, 1), (lower, 2)]
+    else:
+        everything = np.arange(len(bases[0].partner))
+        chosen = [(own, 1), ([lower[0], own[1]], 2), ([everything, lower[1]], 2)]
+    return [_stack(A, kernel, bases, sets, count) for sets, count in chosen if all(len(x) for x in sets)]
+
+
+def stack_of(A: Convolution, bases: list[Side]) -> Symbols:
+    """The blocks at all frequencies of the bases, in one stack; for a complex kernel, or bases that are real.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> A = la.Convolution(jnp.ones((3, 1, 1)), 4)
+        >>> stack_of(A, sides(A)).blocks.shape
+        (1, 1, 4, 4)
+    """
+    kernel = A.kernel.astype(compute_dtype(A.dtype))
+    return _stack(A, kernel, bases, [np.arange(len(b.partner)) for b in bases], 1)
+
+
+def _stack(A: Convolution, kernel: jax.Array, bases: list[Side], sets: list[np.ndarray], multiplicity: int) -> Symbols:
+    real = multiplicity == 1 and not jnp.iscomplexobj(kernel)
+    taps = [_cast(b.taps[x].real if real else b.taps[x], kernel.dtype) for b, x in zip(bases, sets)]
+    # [*K, groups, cout, cin], so that no large array is transposed
+    w = jnp.moveaxis(kernel.reshape(*kernel.shape[:-1], A.groups, -1), -3, -1)
+    if len(bases) == 1:
+        blocks = jnp.einsum("fMJt,tgoi->fgMoJi", taps[0], w)
+    else:
+        # the inner dimension first: its partial sums serve all frequencies of the outer one
+        blocks = jnp.einsum("fMJt,twgmoji->fwgMmoJji", taps[0], jnp.einsum("wmjs,tsgoi->twgmoji", taps[1], w))
+    d = len(bases)
+    frequencies = np.array(list(itertools.product(*sets)), int).reshape(-1, d)
+    M, J = (int(np.prod(blocks.shape[k : k + d + 1])) for k in (d + 1, 2 * d + 2))
+    return Symbols(blocks.reshape(len(frequencies), A.groups, M, J), multiplicity, frequencies)
+
+
+def _cast(taps: np.ndarray, dtype: jnp.dtype) -> np.ndarray:
+    """In the precision of the kernel, real where no phase is complex."""
+    real = jnp.finfo(dtype).dtype
+    if np.iscomplexobj(taps):
+        return taps.astype(np.result_type(real, np.complex64))
+    return taps.astype(real)

@@ -1,0 +1,102 @@
+"""Transposes, systems, inverses and predicates of convolutions against dense algebra."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+
+import lax_linalg as la
+
+
+def draw(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+TRANSPOSES = {
+    "circular": lambda: la.Convolution(draw(0, 3, 2, 2, 3), (3, 4), padding="circular"),
+    "even and dilated": lambda: la.Convolution(draw(0, 2, 2, 3), 5, padding="circular", dilation=3),
+    "grouped": lambda: la.Convolution(draw(0, 4, 2, 6), 5, padding="circular", groups=2),
+    "zero": lambda: la.Convolution(draw(0, 4, 3, 2, 3), (4, 5)),
+    "explicit": lambda: la.Convolution(draw(0, 3, 1, 2), 4, padding=((2, 0),), dilation=2),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSES)
+def test_transposes_are_convolutions(name, x64):
+    A = TRANSPOSES[name]()
+    A = la.Convolution(A.kernel * (1 + 2j), A.spatial, 1, A.padding, A.dilation, A.groups)
+    a, transposed, adjoint = jax.jit(lambda A: (la.materialize(A), A.T, la.materialize(A.H)))(A)
+    assert isinstance(transposed, la.Convolution)
+    np.testing.assert_allclose(jax.jit(la.materialize)(transposed), a.T, atol=1e-15)
+    np.testing.assert_allclose(adjoint, a.conj().T, atol=1e-15)
+
+
+def test_strided_transposes_stay_lazy(x64):
+    A = la.Convolution(draw(0, 3, 2, 2), 6, stride=2)
+    assert isinstance(A.T, la.Transpose)
+    np.testing.assert_allclose(la.materialize(A.T), la.materialize(A).T)
+
+
+@jax.jit
+def everything(A, b):
+    square = A.shape[0] == A.shape[1]
+    return {
+        "solve": la.solve(A, b) if square else None,
+        "lstsq": la.lstsq(A, b),
+        "pinv": la.materialize(la.pinv(A)),
+        "inv": la.materialize(la.inv(A)) if square else None,
+        "exp": la.materialize(la.exp(A)) if square else None,
+        "polar": la.polar(A),
+        "unitary": la.isunitary(A),
+        "normal": la.isnormal(A),
+    }
+
+
+CASES = {
+    "image": lambda: la.Convolution(draw(0, 3, 2, 2, 2), (3, 4), padding="circular"),
+    "complex, grouped line": lambda: la.Convolution(
+        draw(0, 3, 2, 4) + 1j * draw(1, 3, 2, 4), 5, padding="circular", groups=2
+    ),
+    "wide": lambda: la.Convolution(draw(0, 3, 3, 2), 4, padding="circular"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_functions_of_circular_convolutions(name, x64):
+    A = CASES[name]()
+    a = np.asarray(la.materialize(A))
+    b = draw(2, a.shape[0], 2)
+    f = everything(A, b)
+    np.testing.assert_allclose(f["lstsq"], np.linalg.pinv(a) @ b, atol=1e-11)
+    np.testing.assert_allclose(f["pinv"], np.linalg.pinv(a), atol=1e-11)
+    U, P = f["polar"]
+    np.testing.assert_allclose(U @ P, a, atol=1e-12)
+    np.testing.assert_allclose(U @ U.conj().T, np.eye(len(a)), atol=1e-12)
+    assert not f["unitary"]
+    if a.shape[0] == a.shape[1]:
+        np.testing.assert_allclose(a @ f["solve"], b, atol=1e-11)
+        np.testing.assert_allclose(a @ f["inv"], np.eye(len(a)), atol=1e-11)
+        np.testing.assert_allclose(
+            f["exp"], scipy.linalg.expm(a), rtol=1e-10, atol=1e-10 * np.exp(np.linalg.norm(a, 2))
+        )
+        assert isinstance(la.inv(A), la.Convolution)
+
+
+def test_least_squares_of_a_strided_convolution(x64):
+    for spatial, kernel, stride in ((6, (3, 2, 3), 2), ((4, 6), (3, 3, 1, 4), (2, 3))):
+        A = la.Convolution(draw(0, *kernel), spatial, stride=stride, padding="circular")
+        a, b = np.asarray(la.materialize(A)), draw(1, A.shape[0])
+        np.testing.assert_allclose(jax.jit(la.lstsq)(A, b), np.linalg.pinv(a) @ b, atol=1e-11)
+
+
+def test_singular_and_orthogonal_convolutions(x64):
+    difference = la.Convolution(jnp.array([0.0, 1.0, -1.0])[:, None, None], 6, padding="circular")
+    for call in (lambda: la.inv(difference), lambda: la.solve(difference, jnp.ones(6))):
+        with pytest.raises(la.SingularError, match="symbols"):
+            call()
+    shift = la.Convolution(jnp.zeros((3, 2, 2)).at[0].set(jnp.eye(2)), 4, padding="circular")
+    assert la.isunitary(shift) and la.isnormal(shift) and la.isorthogonal(shift)
+    assert la.isnormal(difference) and not la.isunitary(difference)
