@@ -1,0 +1,105 @@
+"""A few singular triplets: residuals that hold, breakdown, all ends and kinds of operators, and derivatives."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import lax_linalg as la
+
+
+def draw(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def check(A, k: int, which: str = "largest", *, converged: float = 1e-10, **options) -> la.PartialSVD:
+    """The triplets against NumPy's; the residuals against their definition; orthonormal vectors."""
+    a = np.asarray(la.materialize(A))
+    F = la.svds(A, k, which, **options)
+    U, S, Vt, residuals = map(np.asarray, F)
+    s = np.linalg.svd(a, compute_uv=False)
+    eps = np.finfo(S.dtype).eps
+    noise = 100 * max(a.shape) * eps * max(s[0], 1e-30)
+    right, left = a @ Vt.conj().T - U * S, a.conj().T @ U - Vt.conj().T * S
+    want = np.sqrt((np.linalg.norm(right, axis=0) ** 2 + np.linalg.norm(left, axis=0) ** 2) / 2)
+    np.testing.assert_allclose(residuals, want, atol=noise)
+    np.testing.assert_allclose(U.conj().T @ U, np.eye(k), atol=1e3 * eps)
+    np.testing.assert_allclose(Vt @ Vt.conj().T, np.eye(k), atol=1e3 * eps)
+    assert np.all(np.diff(S) <= noise)
+    allowed = s if a.shape[0] == a.shape[1] else np.r_[s, 0]
+    assert np.all(np.abs(S[:, None] - allowed).min(1) <= residuals + noise)  # the bound
+    ends = s[:k] if which == "largest" else s[-k:]
+    assert np.all(np.abs(S - ends) <= converged * s[0] + noise)
+    return F
+
+
+def test_largest_of_operators(x64):
+    check(la.Convolution(draw(0, 3, 3, 3, 3), (6, 6)), 4)
+    check(la.Dense(draw(1, 60, 45) + 1j * draw(2, 60, 45)), 3, steps=20)
+    check(la.Dense(draw(3, 45, 60)), 3, steps=12)  # wide, and a basis that has to be restarted
+    check(la.jacobian(lambda x: jnp.tanh(draw(4, 30, 50) @ x), jnp.asarray(draw(5, 50))), 2)
+
+
+def test_smallest(x64):
+    check(la.Dense(draw(0, 40, 30)), 3, "smallest")
+    check(la.Dense(draw(1, 30, 40)), 3, "smallest")
+    # a short basis does not find them; its residuals say so, and they hold
+    a = np.diag(np.r_[np.linspace(1, 2, 60), 1e-3])
+    F = check(la.Dense(a), 1, "smallest", steps=8, restarts=2, converged=np.inf)
+    assert F.S[0] > 1e-3 + 1e-10 and F.residuals[0] > 1e-6
+
+
+def test_breakdown_is_normal():
+    """Low rank, repeated values, zero and identity, in single precision: no NaN and values to rounding."""
+    for a in (
+        np.zeros((12, 9)),
+        np.eye(12, 9),
+        np.eye(12, 9) * np.r_[np.ones(5), np.zeros(4)],
+        draw(0, 12, 2) @ draw(1, 2, 9),
+    ):
+        check(jnp.asarray(a, jnp.float32), 3, converged=1e-5, steps=5)
+        check(jnp.asarray(a, jnp.float32), 3, "smallest", converged=1e-5)
+    assert float(la.svds(jnp.full((1, 1), -3.0), 1).S[0]) == 3.0
+
+
+@pytest.mark.parametrize(("which", "shape"), [("largest", (5, 6)), ("smallest", (6, 5))])
+def test_gradients(which, shape, x64):
+    def invariants(x):
+        U, S, Vt, _ = la.svds(x, 2, which)
+        return S, jnp.abs(U[:3]) ** 2 @ S, U * S @ Vt
+
+    check_grads(jax.jit(invariants), (jnp.asarray(draw(0, *shape)),), order=1, modes=["rev"], rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_where_values_repeat():
+    """A valid subgradient, never NaN."""
+    gradient = jax.jit(jax.grad(lambda w: la.svds(la.Convolution(w, 5), 2).S.sum()))
+    for delta in (0.0, 1.0):
+        assert np.isfinite(gradient(jnp.zeros((3, 1, 1)).at[1].set(delta))).all()
+
+
+def test_transformations_and_recompilation():
+    stack = jnp.asarray(draw(0, 3, 8, 6), jnp.float32)
+    f = jax.jit(lambda x: la.svds(x, 2))
+    each = [f(x) for x in stack]
+    assert f._cache_size() == 1
+    together = jax.vmap(lambda x: la.svds(x, 2).S)(stack)
+    np.testing.assert_allclose(together, [F.S for F in each], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: la.svds(jnp.eye(3), 4), "svds of a 3×3 matrix gives 1 to 3 values, k = 4"),
+        (lambda: la.svds(jnp.eye(3), 1, "biggest"), "unknown end of the spectrum 'biggest'"),
+        (lambda: la.svds(jnp.eye(3), 2, steps=1), "needs at least k = 2 steps, got 1"),
+        (lambda: la.svds(jnp.full((2, 2), jnp.inf), 1), "svds needs finite numbers"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(la.LinearAlgebraError) as caught:
+        call()
+    assert message in str(caught.value)
