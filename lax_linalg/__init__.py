@@ -31,6 +31,8 @@ from lax_linalg.jacobian.scan import recurrent_jacobians as recurrent_jacobians,
 from lax_linalg.jacobian.selection import Selection as Selection
 from lax_linalg.operators import (  # noqa: F401  # registers rules that stand in files of their own
     algebra as _algebra,
+    convolution_functions as _convolution_functions,
+    convolution_spectra as _convolution_spectra,
     window_entries as _window_entries,
 )
 from lax_linalg.operators.base import LinearOperator as LinearOperator, as_operator as as_operator
@@ -83,6 +85,7 @@ from lax_linalg.spectra.lyapunov import (
     finite_time_lyapunov as finite_time_lyapunov,
     lyapunov_exponents as lyapunov_exponents,
 )
+from lax_linalg.spectra.opnorm_bound import NormBound as NormBound, opnorm_bound as opnorm_bound
 from lax_linalg.spectra.spectrum import (
     Spectrum as Spectrum,
     effective_rank as effective_rank,
@@ -90,6 +93,7 @@ from lax_linalg.spectra.spectrum import (
     stable_rank as stable_rank,
 )
 from lax_linalg.spectra.summary import SpectrumSummary as SpectrumSummary, summary as summary
+from lax_linalg.spectra.svds import PartialSVD as PartialSVD, svds as svds
 from lax_linalg.verbs.arithmetic import (
     add as add,
     adjoint as adjoint,

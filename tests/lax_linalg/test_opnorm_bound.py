@@ -1,0 +1,82 @@
+"""Certified bounds hold: lower ≤ true ≤ upper in every geometry and precision, without exception for rounding."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import lax_linalg as la
+
+
+def draw(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+bound = jax.jit(la.opnorm_bound, static_argnames="iterations")
+
+CASES = {
+    "circular": lambda w: la.Convolution(w(3, 3, 2, 3), (4, 5), padding="circular"),
+    "strided": lambda w: la.Convolution(w(3, 3, 2, 3), (4, 6), stride=2, padding="circular"),
+    "stride that does not divide": lambda w: la.Convolution(w(3, 2, 3), 5, stride=2, padding="circular"),
+    "wraps onto itself": lambda w: la.Convolution(w(8, 1, 2), 3, padding="circular"),
+    "zero padding": lambda w: la.Convolution(w(3, 3, 2, 2), (4, 5)),
+    "valid, strided, dilated": lambda w: la.Convolution(w(2, 2, 2), 9, stride=3, padding="valid", dilation=2),
+    "explicit padding": lambda w: la.Convolution(w(3, 2, 2), 6, padding=((0, 2),)),
+    "grouped": lambda w: la.Convolution(w(3, 3, 2, 4), (3, 3), groups=2),
+    "dense": lambda w: la.Dense(w(6, 9)),
+    "locally connected": lambda w: la.LocallyConnected(w(4, 3, 1, 2), 4),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_lower_true_upper(name):
+    A = CASES[name](lambda *shape: jnp.asarray(draw(0, *shape), jnp.float32))
+    true = np.linalg.svd(np.asarray(la.materialize(A), np.float64), compute_uv=False)[0]
+    lower, upper = map(float, bound(A))
+    assert lower <= true <= upper
+    assert lower > 0.9 * true
+    assert upper < (1.03 if "padding" not in name and "valid" not in name and "not divide" not in name else 2.5) * true
+    for scale in (1e-30, 1e30):  # no square over- or underflows
+        low, high = map(float, bound(A * jnp.float32(scale)))
+        assert low <= true * float(np.float32(scale)) * (1 + 1e-7)
+        assert high >= true * float(np.float32(scale)) * (1 - 1e-7)
+        np.testing.assert_allclose([low / scale, high / scale], [lower, upper], rtol=1e-3)
+
+
+def test_extreme_spectra_and_precisions(x64):
+    rng = np.random.default_rng(1)
+    Q = np.linalg.qr(rng.standard_normal((12, 12)))[0]
+    for s in (np.ones(12), np.logspace(0, -15, 12), np.r_[1.0, np.zeros(11)], np.zeros(12)):
+        a = Q * s @ Q.T
+        for dtype in (np.float32, np.float64, np.complex64):
+            x = (a * (1j if dtype == np.complex64 else 1)).astype(dtype)
+            true = np.linalg.norm(x.astype(np.complex128), 2)
+            lower, upper = map(float, bound(x))
+            assert lower <= true <= upper
+            assert upper <= 1.02 * true
+            assert lower >= 0.999 * true
+
+
+def test_more_iterations_are_tighter(x64):
+    A = la.Convolution(draw(0, 3, 3, 4, 4), (6, 6), padding="circular")
+    true, uppers = la.opnorm(A), [bound(A, iterations=k).upper for k in (1, 3, 6, 10)]
+    for looser, tighter in itertools.pairwise(uppers):
+        assert tighter <= looser * (1 + 1e-12)
+    assert true <= uppers[-1] < 1.000001 * true
+    with pytest.raises(la.DimensionMismatch, match="at least one iteration"):
+        la.opnorm_bound(A, iterations=0)
+
+
+def test_gradient_and_half_precision(x64):
+    w = jnp.asarray(draw(0, 3, 2, 2))
+    upper = jax.jit(lambda w: bound(la.Convolution(w, 4, padding="circular")).upper)
+    check_grads(upper, (w,), order=1, modes=["rev"], rtol=1e-5)
+    assert np.isfinite(jax.grad(upper)(jnp.zeros_like(w))).all()
+    A = la.Convolution(w.astype(jnp.bfloat16), 4)
+    true = np.linalg.norm(np.asarray(la.materialize(A), np.float64), 2)
+    assert float(bound(A).lower) <= true <= float(bound(A).upper)
