@@ -27,7 +27,7 @@ CASES = {
     "zero padding": lambda w: la.Convolution(w(3, 3, 2, 2), (4, 5)),
     "valid, strided, dilated": lambda w: la.Convolution(w(2, 2, 2), 9, stride=3, padding="valid", dilation=2),
     "explicit padding": lambda w: la.Convolution(w(3, 2, 2), 6, padding=((0, 2),)),
-    "grouped": lambda w: la.Convolution(w(3, 3, 2, 4), (3, 3), groups=2),
+    "grouped": lambda w: la.Convolution(w(3, 3, 2, 4), (3, 3), groups=2, padding="circular"),
     "dense": lambda w: la.Dense(w(6, 9)),
     "locally connected": lambda w: la.LocallyConnected(w(4, 3, 1, 2), 4),
 }
