@@ -136,7 +136,7 @@ function heat(state, theme, width = 720) {
   }));
   runs.forEach((run, r) => {
     const id = r ? r + 1 : "";
-    const gap = stacked ? 0.13 : 0.03;
+    const gap = stacked ? 0.13 : 0.07;
     const from = (stacked ? runs.length - 1 - r : r) / runs.length;
     const domain = [from + (from ? gap / 2 : 0), from + 1 / runs.length - (from + 1 / runs.length < 0.999 ? gap / 2 : 0)];
     const first = r === 0 || stacked;
