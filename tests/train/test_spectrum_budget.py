@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import lax_linalg as la
+from tests.train.emulated import on_eight_devices
 from tests.train.runs import saved_arrays, small
 from train.errors import ConfigError
 from train.loop import train_and_evaluate
@@ -56,3 +57,29 @@ def test_a_budget_that_is_no_share_is_refused_before_anything_is_written(text, t
         with pytest.raises(ConfigError, match="as in 5% or 0.05"):
             train_and_evaluate(small(tmp_path / "run", spectrum_budget=text), tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_probe_inputs_are_shared_by_the_runs_devices():
+    """On eight emulated devices the spectra are those of one; where the inputs do not divide evenly, one measures."""
+    code = """
+import pathlib, tempfile
+from tests.train.runs import small
+from train import probes
+from train.loop import train_and_evaluate
+
+made, original = [], probes.make_spectra
+probes.make_spectra = lambda *arguments: made.append(original(*arguments)) or made[-1]
+found = []
+for parallel, inputs in ((False, 8), (True, 8), (True, 6)):
+    workdir = pathlib.Path(tempfile.mkdtemp()) / "run"
+    changes = dict(steps=4, spectrum_every=4, model_options="widths=(6,)")
+    train_and_evaluate(small(workdir, data_parallel=parallel, spectrum_inputs=inputs, **changes), workdir)
+    with np.load(workdir / "spectra" / "step_00000000.npz") as arrays:
+        found.append({name: arrays[name] for name in arrays.files})
+assert [schedule.sharded for schedule in made] == [False, True, False]
+for name, values in found[0].items():
+    np.testing.assert_allclose(found[1][name], values, atol=1e-5)
+    np.testing.assert_allclose(found[2][name], values[:6], atol=1e-5)
+"""
+    on_eight_devices(code)
