@@ -150,6 +150,19 @@ def test_chunks_keep_the_programs_memory_at_output_plus_budget():
     assert chunk_size(deep, jnp.zeros(n), (), budget) == budget // (3 * 4 * n)
 
 
+def test_memory_at_4096_is_the_output_and_a_chunk_within_the_budget():
+    n, budget = 4096, 64 * 2**20
+    kernel = jnp.ones((3, 3, 16, 16))
+
+    def layer(x):
+        return jnp.tanh(la.Convolution(kernel, (16, 16)).apply(x[None])[0])
+
+    x = jax.ShapeDtypeStruct((16, 16, 16), jnp.float32)
+    memory = dense_jacobian.lower(layer, x, (), memory_budget=budget).compile().memory_analysis()
+    assert memory.output_size_in_bytes == 4 * n * n
+    assert 0.1 * budget < memory.temp_size_in_bytes <= budget
+
+
 @pytest.mark.parametrize(
     ("build", "error", "message"),
     [
@@ -177,6 +190,7 @@ def test_matrices_above_the_limit_are_refused_with_the_remedy():
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np
 import lax_linalg as la
+from lax_linalg.jacobian.materialize import dense_jacobian
 mesh = jax.make_mesh((4, 2), ("data", "model"))
 def f(x):
     return jnp.tanh(x @ x.T)[:, :5]
@@ -187,6 +201,20 @@ for mode in ("forward", "reverse"):
     np.testing.assert_allclose(got, expected, atol=1e-6)
 big = la.materialize(la.jacobian(jnp.tanh, jnp.ones(64), mesh=mesh))
 assert big.sharding.shard_shape(big.shape) == (64, 8), big.sharding
+kernel = jnp.ones((3, 3, 4, 4))
+def network(x):
+    for _ in range(2):
+        x = jnp.tanh(la.Convolution(kernel, (8, 8)).apply(x[None])[0])
+    return x
+def flops(mode, mesh):
+    x = jax.ShapeDtypeStruct((8, 8, 4), jnp.float32)
+    analysis = dense_jacobian.lower(network, x, (), mode=mode, mesh=mesh).compile().cost_analysis()
+    return (analysis[0] if isinstance(analysis, list) else analysis)["flops"]
+for mode in ("forward", "reverse"):
+    assert flops(mode, None) > 7 * flops(mode, mesh), (mode, flops(mode, None), flops(mode, mesh))
+batch = la.layer_jacobians({"f": f}, jnp.stack([x, 2 * x]))["f"]
+both = la.materialize(batch, mesh=mesh)
+np.testing.assert_allclose(both[1], np.asarray(jax.jacfwd(f)(2 * x)).reshape(30, 18), atol=1e-6)
 print("ok", len(jax.devices()))
 """
 
