@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -12,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.graph import derivative_graph
 from lax_linalg.jacobian.materialize import chosen_mode
 from lax_linalg.jacobian.routes import METHODS, Route, entries_into, jacobian_entries, plan
 from lax_linalg.jacobian.structured import operator_of
 from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.lazy import Product, Sum
 from lax_linalg.verbs.arithmetic import conj, transpose
 from lax_linalg.verbs.basic import materialize, require_dense
+from lax_linalg.verbs.svd import svdvals
 
 DEFAULT_MEMORY_BUDGET = 64 * 2**20
 
@@ -81,10 +84,9 @@ class Jacobian(LinearOperator):
             >>> la.jacobian(lambda x: x + jnp.tanh(jnp.ones((2, 2)) @ x), jnp.zeros(2)).structure.terms
             (2×2 UniformScaling{float32}, 2×2 Product{float32} of 2 factors)
         """
-        graph = derivative_graph(self.f, self.x, self.args)
-        if graph is None:
+        A = structure_at(self.f, self.x, self.args)
+        if A is None:
             return None
-        A = operator_of(graph, math.prod(self.out.shape), self.dtype)
         A = transpose(A) if self.transposed else A
         return conj(A) if self.conjugated else A
 
@@ -145,7 +147,10 @@ def _(
 
     `out`, a matrix of the same shape and dtype, gives its memory for the result and is gone afterwards.
     """
-    require_dense(A.shape, A.dtype)
+    try:
+        require_dense(A.shape, A.dtype)
+    except DenseLimitError as error:
+        raise DenseLimitError(f"the Jacobian of {function_name(A.f)} is above the limit: {error}") from None
     mode, mesh, method = mode or A.mode, mesh or A.mesh, method or A.method
     memory_budget = A.memory_budget if memory_budget is None else memory_budget
     if out is None:
@@ -160,6 +165,28 @@ def _(
         matrix = entries_into(out, zero, A.f, A.x, A.args, method=method, mode=mode, memory_budget=memory_budget)
     matrix = matrix.T if A.transposed else matrix
     return matrix.conj() if A.conjugated else matrix
+
+
+@functools.partial(jax.jit, static_argnames="f")
+def structure_at(f: Callable[..., jax.Array], x: jax.Array, args: tuple) -> LinearOperator | None:
+    """The operators that the program of f gives at x; None where it gives none.
+
+    Example:
+        >>> structure_at(jnp.tanh, jnp.zeros(3), ())
+        3×3 Diagonal{float32}
+    """
+    graph = derivative_graph(f, x, args)
+    out = jax.eval_shape(f, x, *args)
+    return None if graph is None else operator_of(graph, math.prod(out.shape), out.dtype)
+
+
+@svdvals.rule(Jacobian, cost="cost of svdvals of its one structure, or of the matrix")
+def _(A: Jacobian) -> jax.Array:
+    """Those of the structured operator where the program is one linear map; of the matrix otherwise."""
+    structure = structure_at(A.f, A.x, A.args) if A.method in ("auto", "structured") and A.mesh is None else None
+    if structure is None or isinstance(structure, (Product, Sum)):
+        return svdvals.fallback(A)
+    return svdvals(structure)
 
 
 @transpose.rule(Jacobian, cost="O(1)")

@@ -235,6 +235,23 @@ def test_linear_layers_are_factorised_once_for_the_whole_batch(key):
     assert count(lambda x: jnp.tanh(W @ x)) > 0
 
 
+def test_one_linear_map_has_the_singular_values_of_its_structure(key):
+    conv = models.Conv(2, 2, 3, padding="circular", rngs=RNGS)
+    J = la.jacobian(one(conv), jnp.ones((4, 4, 2)))
+    expected = np.linalg.svd(la.materialize(J), compute_uv=False)
+    np.testing.assert_allclose(la.svdvals(J), expected, atol=1e-5)
+    np.testing.assert_allclose(la.svdvals(J.T), expected, atol=1e-5)
+
+
+def test_a_layer_above_the_memory_limit_is_named():
+    J = la.layer_jacobians({"wide": lambda x: jnp.tanh(jnp.tile(x, 20))}, jnp.ones((1, 20)))
+    with (
+        la.dense_limit(1000),
+        pytest.raises(la.DenseLimitError, match=r"Jacobian of .*lambda.* 400×20 .*la.dense_limit"),
+    ):
+        la.materialize(J["wide"])
+
+
 def test_memory_is_reused(key):
     x = jax.random.normal(key, (4, 4, 2))
     for f in (one(models.Conv(2, 2, 3, rngs=RNGS)), jax.nn.softmax):
