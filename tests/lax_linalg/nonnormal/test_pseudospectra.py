@@ -60,7 +60,7 @@ def test_toeplitz_symbol():
     boundary = np.exp(1j * np.linspace(0, 2 * np.pi, 4000))
     boundary = boundary + 0.25 / boundary
     previous = np.inf
-    for n in (16, 32, 64):
+    for n in (16, 32):
         A = tridiagonal_toeplitz(n, 0.25, 0.0, 1.0)
         pencil = ShiftedTriangle(schur_form(A).triangle)
         values = pencil.sigma_min(z).sigma
@@ -70,8 +70,8 @@ def test_toeplitz_symbol():
         assert np.all(far >= np.abs(outside[:, None] - boundary).min(1) - 1e-6)
     # the explicit approximate eigenvector (1, z, z² …) of the shift: σ_min(z − N) ≤ |z|ⁿ √((1 − |z|²)/(1 − |z|²ⁿ))
     r = np.array([0.3, 0.6, 0.9])
-    got = ShiftedTriangle(np.eye(24, k=1).astype(complex)).sigma_min(r).sigma
-    assert np.all(got <= r**24 * np.sqrt((1 - r**2) / (1 - r**48)) * (1 + 1e-5) + 1e-15)
+    got = ShiftedTriangle(np.eye(16, k=1).astype(complex)).sigma_min(r).sigma
+    assert np.all(got <= r**16 * np.sqrt((1 - r**2) / (1 - r**32)) * (1 + 1e-5) + 1e-15)
 
 
 @hypothesis.given(st.integers(0, 10**6), st.integers(1, 16), st.booleans(), st.floats(-6, 6))
