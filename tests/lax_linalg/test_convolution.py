@@ -53,7 +53,10 @@ def everything(A):
     }
 
 
-@pytest.mark.parametrize("name", CASES)
+DEEP = ("tall, polyphase", "stride that does not divide", "image", "dilated and grouped", "depthwise, one pixel")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in CASES])
 def test_against_the_materialised_matrix(name, x64):
     A = CASES[name]()
     r = Reference(la.materialize(A))

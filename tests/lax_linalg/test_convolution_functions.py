@@ -24,7 +24,10 @@ TRANSPOSES = {
 }
 
 
-@pytest.mark.parametrize("name", TRANSPOSES)
+DEEP = ("circular", "explicit", "image")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in TRANSPOSES])
 def test_transposes_are_convolutions(name, x64):
     A = TRANSPOSES[name]()
     A = la.Convolution(A.kernel * (1 + 2j), A.spatial, 1, A.padding, A.dilation, A.groups)
@@ -64,7 +67,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in CASES])
 def test_functions_of_circular_convolutions(name, x64):
     A = CASES[name]()
     a = np.asarray(la.materialize(A))

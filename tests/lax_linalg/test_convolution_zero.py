@@ -39,7 +39,12 @@ BY_VALUES = {
 }
 
 
-@pytest.mark.parametrize("name", [*BY_GEOMETRY, *BY_VALUES])
+DEEP = ("1×1, grouped", "columns times rows", "mirrored along rows")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in (*BY_GEOMETRY, *BY_VALUES)]
+)
 def test_closed_routes(name, x64):
     A = (BY_GEOMETRY | BY_VALUES)[name]()
     want = np.linalg.svd(np.asarray(la.materialize(A)), compute_uv=False)

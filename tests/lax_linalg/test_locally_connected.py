@@ -76,7 +76,10 @@ def everything(A, X, Y, other):
     }
 
 
-@pytest.mark.parametrize("name", CASES)
+DEEP = ("strided", "grouped", "explicit")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in CASES])
 def test_entries_products_norms_and_tying(name, x64):
     A = CASES[name]()
     a = entry_by_entry(A)

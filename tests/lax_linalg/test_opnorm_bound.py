@@ -33,7 +33,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+DEEP = ("strided", "wraps onto itself", "explicit padding", "locally connected")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in CASES])
 def test_lower_true_upper(name):
     A = CASES[name](lambda *shape: jnp.asarray(draw(0, *shape), jnp.float32))
     true = np.linalg.svd(np.asarray(la.materialize(A), np.float64), compute_uv=False)[0]

@@ -65,7 +65,9 @@ def test_breakdown_is_normal():
     assert float(la.svds(jnp.full((1, 1), -3.0), 1).S[0]) == 3.0
 
 
-@pytest.mark.parametrize(("which", "shape"), [("largest", (5, 6)), ("smallest", (6, 5))])
+@pytest.mark.parametrize(
+    ("which", "shape"), [("largest", (5, 6)), pytest.param("smallest", (6, 5), marks=pytest.mark.slow)]
+)
 def test_gradients(which, shape, x64):
     def invariants(x):
         U, S, Vt, _ = la.svds(x, 2, which)
