@@ -63,6 +63,12 @@ def _schur(A):
     return jnp.abs(T) ** 2, jnp.abs(Z) ** 2, jnp.abs(values)
 
 
+def _qr(A):
+    # LAPACK's phases of the columns jump where a column has nothing to eliminate
+    Q, R = la.qr(A)
+    return jnp.abs(Q) ** 2, jnp.abs(R) ** 2
+
+
 @jax.jit  # where it does not ask whether a matrix that is moved along a line is still symmetric
 def _cholesky(A):
     return la.cholesky(A)
@@ -85,7 +91,7 @@ DERIVATIVES: dict[str, tuple[bool, Callable[[Reference], bool], Callable[[Any], 
     "svdvals": (False, distinct, la.svdvals),
     "svd": (False, distinct, _svd),
     "polar": (False, regular, la.polar),
-    "qr": (False, regular, la.qr),
+    "qr": (False, regular, _qr),
     "lu": (False, regular, lambda A: la.lu(A)[:2]),
     "lstsq": (False, regular, lambda A: la.lstsq(A, _right(A))),
     "pinv": (False, regular, la.pinv),
