@@ -134,7 +134,7 @@ def _waves(A: Convolution, bases: list[np.ndarray], stack: Symbols, vectors: jax
     dtype = vectors.dtype if paired else compute_dtype(A.dtype)
     waves = [b[:, f] for b, f in zip(bases, stack.frequencies.T)]
     if not paired and not jnp.issubdtype(dtype, jnp.complexfloating):
-        waves = [w.real for w in waves]
+        waves = [np.real(w) for w in waves]
     waves = [
         w.astype(np.result_type(jnp.finfo(dtype).dtype, np.complex64 if np.iscomplexobj(w) else "f2")) for w in waves
     ]

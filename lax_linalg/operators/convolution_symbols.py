@@ -161,7 +161,7 @@ def stack_of(A: Convolution, bases: list[Side]) -> Symbols:
 
 def _stack(A: Convolution, kernel: jax.Array, bases: list[Side], sets: list[np.ndarray], multiplicity: int) -> Symbols:
     real = multiplicity == 1 and not jnp.iscomplexobj(kernel)
-    taps = [_cast(b.taps[x].real if real else b.taps[x], kernel.dtype) for b, x in zip(bases, sets)]
+    taps = [_cast(np.real(b.taps[x]) if real else b.taps[x], kernel.dtype) for b, x in zip(bases, sets)]
     # [*K, groups, cout, cin], so that no large array is transposed
     w = jnp.moveaxis(kernel.reshape(*kernel.shape[:-1], A.groups, -1), -3, -1)
     if len(bases) == 1:

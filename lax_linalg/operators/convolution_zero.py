@@ -25,6 +25,7 @@ from lax_linalg import platform
 from lax_linalg.operators.assemble import padded
 from lax_linalg.operators.convolution import Convolution
 from lax_linalg.operators.convolution_symbols import Side, by_fourier, sides, stack_of
+from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.hermitian import Symmetric
 from lax_linalg.operators.window import occurrences
 from lax_linalg.verbs.basic import compute_dtype, materialize
@@ -78,7 +79,7 @@ def _separable(A: Convolution, kernel: np.ndarray) -> jax.Array | None:
     def one_dimensional(axis: int, w: np.ndarray) -> Convolution:
         """Along one dimension with a kernel [K, cin, cout]."""
         options = ((x[axis],) if isinstance(x, tuple) else x for x in (A.spatial, A.stride, A.padding, A.dilation))
-        return Convolution(jnp.asarray(w), *options)
+        return Convolution(jnp.asarray(w), *options)  # type: ignore[arg-type]
 
     if cin * cout > 1:
         pair = _rank_one(kernel.reshape(-1, cin * cout))
@@ -86,7 +87,7 @@ def _separable(A: Convolution, kernel: np.ndarray) -> jax.Array | None:
             space = Convolution(
                 jnp.asarray(pair[0].reshape(*A.kernel_size, 1, 1)), A.spatial, A.stride, A.padding, A.dilation
             )
-            return jnp.kron(svdvals(space), svdvals(jnp.asarray(pair[1].reshape(cin, cout))))
+            return jnp.kron(svdvals(space), svdvals(Dense(jnp.asarray(pair[1].reshape(cin, cout)))))
     for axis in range(d if d > 1 else 0):
         moved = np.moveaxis(kernel, axis, 0)
         pair = _rank_one(moved.reshape(moved.shape[0], -1))
