@@ -55,7 +55,7 @@ Case = tuple[la.LinearOperator, np.ndarray]
 CASES: dict[str, Callable[[Draw, int], Case]] = {}
 """name -> (draw, n) -> the operator of a size of about n, and its matrix."""
 
-REAL_ONLY = {"symtridiagonal", "definite symtridiagonal", "symmetric", "lower symmetric", "permutation"}
+REAL_ONLY = {"symtridiagonal", "definite symtridiagonal", "symmetric", "lower symmetric", "permutation", "selection"}
 
 
 def case(function: Callable[[Draw, int], Case]) -> Callable[[Draw, int], Case]:
@@ -487,3 +487,11 @@ def locally_connected(draw, n):
     k = exact(w)[:, :, 0, 0]
     matrix = entries(n, n, lambda i, j: k[i, j - i + 1] if abs(i - j) <= 1 else 0 * k[0, 0])
     return la.LocallyConnected(w, n), matrix
+
+
+@case
+def selection(draw, n):
+    index = draw.generator.permutation(n + 2) - 1  # with one row of zeros
+    index = index[:n] if n else index[:0]
+    matrix = np.array([[float(i == j) for j in range(n + 2)] for i in index]).reshape(n, n + 2)
+    return la.Selection(jnp.asarray(index, int), n + 2), matrix
