@@ -91,7 +91,7 @@ def svd_algorithm(name: str) -> Iterator[None]:
         _svd_algorithm.reset(token)
 
 
-def _device_svd(a: jax.Array, **options: bool) -> Any:
+def _device_svd(a: jax.Array, **options: Any) -> Any:
     name = _svd_algorithm.get()
     if name == "default":
         return jax.lax.linalg.svd(a, **options)
@@ -355,4 +355,5 @@ def schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _host_schur(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     import scipy.linalg
 
-    return scipy.linalg.schur(x, output="complex")
+    t, z = scipy.linalg.schur(x, output="complex")  # type: ignore[misc]
+    return t, z

@@ -122,24 +122,24 @@ def pattern_of(graph: Graph, shape: tuple[int, int]) -> tuple[np.ndarray, np.nda
         >>> rows.tolist(), columns.tolist()
         ([0, 1], [1, 2])
     """
-    import scipy.sparse
+    scipy_sparse = _scipy_sparse()
 
     n = graph.input.size
-    patterns = {id(graph.input): scipy.sparse.identity(n, np.float32, format="csr")}
+    patterns: dict[int, Any] = {id(graph.input): scipy_sparse.identity(n, np.float32, format="csr")}
 
     def of(term: Term, rows: int) -> Any:
         found = patterns[id(term.source)]
         if term.index is not None:
             kept = np.flatnonzero(term.index >= 0)
             ones = np.ones(kept.size, np.float32)
-            found = scipy.sparse.csr_matrix((ones, (kept, term.index[kept])), (term.index.size, found.shape[0])) @ found
+            found = scipy_sparse.csr_matrix((ones, (kept, term.index[kept])), (term.index.size, found.shape[0])) @ found
         if term.operator is not None:
             found = _operator_pattern(term.operator) @ found
         found.data[:] = 1
         return found
 
     for node in graph.nodes[1:]:
-        total = sum((of(term, node.size) for term in node.terms[1:]), of(node.terms[0], node.size))
+        total: Any = sum((of(term, node.size) for term in node.terms[1:]), of(node.terms[0], node.size))
         total.data[:] = 1
         patterns[id(node)] = total
     if graph.output is None:
@@ -152,35 +152,35 @@ def pattern_of(graph: Graph, shape: tuple[int, int]) -> tuple[np.ndarray, np.nda
 
 def _operator_pattern(A: LinearOperator) -> Any:
     """Where an operator of a graph can be nonzero, whatever its numbers."""
-    import scipy.sparse
+    scipy_sparse = _scipy_sparse()
 
     if isinstance(A, Convolution):
         return _convolution_pattern(A)
     if isinstance(A, Kronecker):
         sides = (_operator_pattern(A.left), _operator_pattern(A.right))
-        return scipy.sparse.kron(*sides, format="csr").astype(np.float32)
+        return scipy_sparse.kron(*sides, format="csr").astype(np.float32)
     if isinstance(A, UniformScaling):
-        return scipy.sparse.identity(A.shape[0], np.float32, format="csr")
-    return scipy.sparse.csr_matrix(np.ones(A.shape, np.float32))
+        return scipy_sparse.identity(A.shape[0], np.float32, format="csr")
+    return scipy_sparse.csr_matrix(np.ones(A.shape, np.float32))
 
 
 def _convolution_pattern(A: Convolution) -> Any:
     """One Kronecker factor per dimension, and one for the channels."""
-    import scipy.sparse
+    scipy_sparse = _scipy_sparse()
 
     sizes = zip(A.kernel.shape, A.spatial, A.out_spatial, A.stride, A.dilation, A.pads)  # type: ignore[arg-type]
-    total = scipy.sparse.identity(1, np.float32, format="csr")
+    total = scipy_sparse.identity(1, np.float32, format="csr")
     for k, size, length, stride, dilation, (front, _) in sizes:
         at = np.arange(length)[:, None] * stride - front + np.arange(k) * dilation
         at = at % size if A.circular else at
         inside = (at >= 0) & (at < size)
         rows = np.broadcast_to(np.arange(length)[:, None], at.shape)[inside]
-        total = scipy.sparse.kron(
-            total, scipy.sparse.csr_matrix((np.ones(rows.size, np.float32), (rows, at[inside])), (length, size))
+        total = scipy_sparse.kron(
+            total, scipy_sparse.csr_matrix((np.ones(rows.size, np.float32), (rows, at[inside])), (length, size))
         )
     group = np.ones((A.out_channels // A.groups, A.in_channels // A.groups), np.float32)
-    channels = scipy.sparse.kron(scipy.sparse.identity(A.groups, np.float32), group)
-    return scipy.sparse.kron(total, channels, format="csr")
+    channels = scipy_sparse.kron(scipy_sparse.identity(A.groups, np.float32), group)
+    return scipy_sparse.kron(total, channels, format="csr")
 
 
 def _detected(f: Any, x: Any, args: tuple) -> tuple[np.ndarray, np.ndarray]:
@@ -208,6 +208,12 @@ def _asdex() -> Any:
             "lax-linalg[full], or use method='dense', which gives the same matrix by more products"
         ) from None
     return asdex
+
+
+def _scipy_sparse() -> Any:
+    import scipy.sparse
+
+    return scipy.sparse
 
 
 # --- colours ---

@@ -150,14 +150,14 @@ class _Walk:
 
     def node(self, shape: Sequence[int], terms: tuple[Term, ...]) -> Term:
         """A new node with these terms, as the derivative of an array."""
-        dominator = terms[0].source
+        dominator: Any = terms[0].source  # every walk up ends at the input at the latest
         for term in terms[1:]:
-            other = term.source
+            other: Any = term.source
             while dominator is not other:
                 if dominator.depth >= other.depth:
-                    dominator = dominator.dominator  # type: ignore[assignment]
+                    dominator = dominator.dominator
                 else:
-                    other = other.dominator  # type: ignore[assignment]
+                    other = other.dominator
         made = Node(math.prod(shape), tuple(shape), terms, dominator, dominator.depth + 1)
         self.nodes.append(made)
         return Term(None, None, None, made)
@@ -261,10 +261,11 @@ class _Walk:
         )
         if not plain:
             raise _Opaque("conv_general_dilated")
+        assert term is not None
         o, i, *spatial = numbers.rhs_spec
         kernel = jnp.transpose(kernel, (*spatial, i, o))
         sizes, padding = tuple(image.shape[1:-1]), tuple(map(tuple, params["padding"]))
-        options = {"stride": tuple(params["window_strides"]), "dilation": tuple(params["rhs_dilation"])}
+        options: dict[str, Any] = {"stride": tuple(params["window_strides"]), "dilation": tuple(params["rhs_dilation"])}
         options["groups"] = params["feature_group_count"]
         wrapped = _unwrapped(term, sizes, image.shape[-1], kernel.shape[:-2], options["dilation"], padding)
         if wrapped is not None:

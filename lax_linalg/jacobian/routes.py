@@ -179,7 +179,7 @@ def entries_into(
     chosen = plan(f, x, args, method, mode, memory_budget, None)
     result = jax.eval_shape(f, x, *args)
     if chosen.route.method == "structured" and chosen.graph is not None:
-        return structured_entries(chosen.graph, out.shape, result.dtype, into=_cleared(out, zero))
+        return structured_entries(chosen.graph, (result.size, x.size), result.dtype, into=_cleared(out, zero))
     return jacobian_entries(f, x, args, method=method, mode=mode, memory_budget=memory_budget)
 
 

@@ -243,7 +243,7 @@ def _require_finite(states: jax.Array, last: Any, unit: str, name: str) -> None:
         return
     if all(np.isfinite(np.asarray(leaf)).all() for leaf in flat) and np.isfinite(np.asarray(states)).all():
         return
-    finite = np.isfinite(np.asarray(states)).reshape(states.shape[0], -1).all(axis=1)
+    finite = np.asarray(np.isfinite(np.asarray(states)).reshape(states.shape[0], -1).all(axis=1))
     if not finite[0]:
         raise NonFiniteError(f"the first carry of {name} holds NaN or infinity")
     bad = int(np.argmin(finite)) - 1 if not finite.all() else states.shape[0] - 1

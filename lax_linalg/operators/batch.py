@@ -39,7 +39,7 @@ class Batch:
          [4. 3.]]
     """
 
-    make: Callable[..., LinearOperator] = dataclasses.field(metadata={"static": True})
+    make: Callable[..., Any] = dataclasses.field(metadata={"static": True})
     x: Any
     args: tuple = ()
 
