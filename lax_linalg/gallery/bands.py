@@ -41,7 +41,7 @@ def tridiagonal(n: int, lower: complex, diagonal: complex, upper: complex, dtype
     n = require_size("tridiagonal", n)
     numbers = [complex(x) if isinstance(x, complex) else float(x) for x in (lower, diagonal, upper)]
     b, a, c = numbers
-    A = TridiagonalToeplitz(*(stored(x, dtype) for x in numbers), n)
+    A = TridiagonalToeplitz(stored(b, dtype), stored(a, dtype), stored(c, dtype), n)
     k = np.arange(1, n + 1)
     w = a + 2 * np.sqrt(complex(b)) * np.sqrt(complex(c)) * np.sin((n + 1 - 2 * k) * np.pi / (2 * (n + 1)))
     frobenius = math.sqrt(n * abs(a) ** 2 + (n - 1) * (abs(b) ** 2 + abs(c) ** 2))
@@ -79,7 +79,7 @@ def second_difference(n: int, dtype: Any = None) -> Known:
     Source: Higham, Accuracy and Stability of Numerical Algorithms (2nd ed., 2002), 28.6.
     """
     n = require_size("second_difference", n)
-    A = TridiagonalToeplitz(*(stored(x, dtype) for x in (-1.0, 2.0, -1.0)), n)
+    A = TridiagonalToeplitz(stored(-1.0, dtype), stored(2.0, dtype), stored(-1.0, dtype), n)
     w = 4 * np.sin(np.arange(1, n + 1) * np.pi / (2 * (n + 1))) ** 2
     inverse = entrywise(n, lambda i, j: np.minimum(i, j) * (n + 1 - np.maximum(i, j)) / (n + 1))
     k = np.arange(1.0, n + 1)
