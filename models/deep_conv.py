@@ -108,10 +108,21 @@ class ConvStack(nnx.Module):
             >>> la.svdvals(ConvStack(1, depth=3, rngs=nnx.Rngs(0)).jacobians(jnp.zeros((1, 2, 2, 1)))).shape
             (3, 1, 4)
         """
-        return la.scan_jacobians(self.step, x, (self.kernel[...], self.bias[...]), batched=True)
+        step, layers = self.scan_layers()
+        return la.scan_jacobians(step, x, layers, batched=True)
+
+    def scan_layers(self) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+        """The step of the scan and the stacked parameters, by which `la.layer_jacobians` finds every layer.
+
+        Example:
+            >>> step, (kernel, bias) = ConvStack(2, depth=3, rngs=nnx.Rngs(0)).scan_layers()
+            >>> kernel.shape, bias.shape
+            ((3, 3, 3, 2, 2), (3, 2))
+        """
+        return self.step, (self.kernel[...], self.bias[...])
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        layers = (self.kernel[...], self.bias[...])
+        _, layers = self.scan_layers()
 
         def run(h: jax.Array, some: Any) -> tuple[jax.Array, None]:
             return jax.lax.scan(self.step, h, some)

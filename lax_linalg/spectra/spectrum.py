@@ -13,22 +13,24 @@ from lax_linalg.operators.base import LinearOperator, as_operator
 from lax_linalg.operators.batch import Batch
 from lax_linalg.spectra.density import SpectralDensity, spectral_density
 from lax_linalg.spectra.summary import summary
+from lax_linalg.spectra.svds import PartialSVD, svds
 from lax_linalg.verbs.basic import compute_dtype, within_dense_limit
 from lax_linalg.verbs.norms import norm, opnorm
 from lax_linalg.verbs.svd import svdvals
 
-METHODS = ("exact", "density", "auto")
+METHODS = ("exact", "partial", "density", "auto")
 EXACT_SIDE = 2048
 """Smaller side up to which method="auto" takes all singular values; benchmarks/spectrum_crossover.py measures why."""
 
 
 class Spectrum(NamedTuple):
-    """Singular values, or an estimate of their density; `method` says which.
+    """Singular values, a few with their residuals, or an estimate of their density; `method` says which.
 
     Attributes:
-        method: "exact" or "density".
-        singular_values: all of them, [k] descending, for "exact"; None otherwise.
+        method: "exact", "partial" or "density".
+        singular_values: all of them, [k] descending, for "exact"; those that were found for "partial"; None otherwise.
         density: the estimate with its error bars for "density"; None otherwise.
+        partial: the triplets with their residual bounds for "partial"; None otherwise.
 
     Example:
         >>> import lax_linalg as la
@@ -39,6 +41,7 @@ class Spectrum(NamedTuple):
     method: str
     singular_values: jax.Array | None
     density: SpectralDensity | None
+    partial: PartialSVD | None = None
 
 
 def spectrum(A: Any, method: str = "exact", *, key: jax.Array | None = None, **options: Any) -> Spectrum:
@@ -46,18 +49,20 @@ def spectrum(A: Any, method: str = "exact", *, key: jax.Array | None = None, **o
 
     Args:
         A: operator or array [m, n], or a `Batch` of operators.
-        method: "exact" gives all singular values (`la.svdvals`); "density" a `la.spectral_density`, an estimate; "auto"
-            the exact values where the structure has them in closed form or min(m, n) ≤ 2048 and the matrix fits
-            `la.dense_limit`, otherwise the density.
-        key: of the random vectors of the density.
-        **options: of `la.spectral_density`.
+        method: "exact" gives all singular values (`la.svdvals`); "partial" the k largest or smallest (`la.svds`) with
+            residuals that bound their errors; "density" a `la.spectral_density`, an estimate; "auto" the exact values
+            where the structure has them in closed form or min(m, n) ≤ 2048 and the matrix fits `la.dense_limit`,
+            otherwise the density.
+        key: of the random vectors of the density, and of the start vector of "partial", which needs none.
+        **options: of `la.spectral_density`, or of `la.svds`: k=, which=, …
 
     Returns:
-        `Spectrum`, whose `method` says what it holds. The largest or smallest few values are `la.svds`.
+        `Spectrum`, whose `method` says what it holds.
 
     Raises:
         UnknownNameError: for another method.
-        LinearAlgebraError: when a density is to be estimated without a key, or options are given for exact values.
+        LinearAlgebraError: when a density is to be estimated without a key, a partial spectrum asked for without k or
+            of a batch, or options given for exact values.
         DenseLimitError, NonFiniteError: as `svdvals`.
 
     Cost: O(mn min(m, n)), less for structures; or that of `spectral_density`. docs/spectra.md has the measured times.
@@ -68,6 +73,8 @@ def spectrum(A: Any, method: str = "exact", *, key: jax.Array | None = None, **o
         [2. 1.]
         >>> la.spectrum(la.Diagonal([1.0, 2.0]), "density", key=jax.random.key(0)).density.nodes.shape
         (16, 2)
+        >>> print(la.spectrum(la.Diagonal([1.0, 2.0, 4.0]), "partial", k=1).singular_values.round(4))
+        [4.]
     """
     if method not in METHODS:
         raise UnknownNameError.of("spectrum method", method, METHODS)
@@ -79,6 +86,13 @@ def spectrum(A: Any, method: str = "exact", *, key: jax.Array | None = None, **o
         if options:
             raise LinearAlgebraError(f"{', '.join(options)}: options of method='density', the exact method has none")
         return Spectrum("exact", svdvals(A), None)
+    if method == "partial":
+        if isinstance(A, Batch):
+            raise LinearAlgebraError("a partial spectrum is of one operator: take batch[b], or jax.vmap over la.svds")
+        if "k" not in options:
+            raise LinearAlgebraError("how many singular values? la.spectrum(A, 'partial', k=…), and which='smallest'")
+        found = svds(A, key=key, **options)
+        return Spectrum("partial", found.S, None, found)
     if key is None:
         raise LinearAlgebraError(
             "a density is estimated with random vectors: give key=jax.random.key(0), or ask for method='exact'"

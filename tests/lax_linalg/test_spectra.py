@@ -197,6 +197,21 @@ def test_auto_takes_exact_values_where_they_are_cheap(key):
     assert (found.method, found.singular_values, found.density.nodes.shape) == ("density", None, (2, 8))
 
 
+def test_a_partial_spectrum_bounds_its_errors(key):
+    A = jax.random.normal(key, (30, 20))
+    s = np.linalg.svd(np.asarray(A, np.float64), compute_uv=False)
+    for which, exact in (("largest", s[:3]), ("smallest", s[-3:])):
+        found = la.spectrum(A, "partial", k=3, which=which)
+        assert found.method == "partial"
+        gap = np.abs(found.singular_values - exact)
+        assert (gap <= found.partial.residuals + 20 * np.finfo(np.float32).eps * s[0]).all()
+    with pytest.raises(la.LinearAlgebraError, match="how many singular values"):
+        la.spectrum(A, "partial")
+    batch = la.layer_jacobians([jnp.tanh], jnp.zeros((1, 2)))["end_to_end"]
+    with pytest.raises(la.LinearAlgebraError, match="of one operator"):
+        la.spectrum(batch, "partial", k=1)
+
+
 def test_stable_rank_of_structures():
     assert float(la.stable_rank(la.I(6))) == pytest.approx(6, rel=1e-5)
     assert float(la.stable_rank(jnp.zeros((3, 3)))) == 0

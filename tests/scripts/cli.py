@@ -50,11 +50,15 @@ def run(script: str, *arguments: str, **environment: str) -> Outcome:
 def call(script: str, *arguments: str) -> Outcome:
     """What `python -m scripts.<script>` runs, without the seconds that a new process takes to import JAX.
 
-    The module runs anew as __main__ with flags of its own: those that it defines are taken away afterwards.
+    The module runs anew as __main__ with flags of its own: those that it defines are taken away afterwards, and those of
+    scripts that other tests import are out of its way meanwhile.
     """
     from scripts.flags import GROUPS
 
     out, err = io.StringIO(), io.StringIO()
+    others = {n: flags.FLAGS[n] for n in flags.FLAGS if _defined_in(n).startswith(("scripts.", "?"))}
+    for name in others:
+        delattr(flags.FLAGS, name)
     before, argv, groups = set(flags.FLAGS), sys.argv, dict(GROUPS)
     sys.argv = [f"scripts/{script}.py", *arguments]
     GROUPS.clear()
@@ -71,7 +75,13 @@ def call(script: str, *arguments: str) -> Outcome:
         GROUPS.update(groups)
         for name in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, name)
+        for name, flag in others.items():
+            flags.FLAGS[name] = flag
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def _defined_in(flag: str) -> str:
+    return flags.FLAGS.find_module_defining_flag(flag) or "?"  # as of one that was put back
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
