@@ -50,8 +50,8 @@ def run(script: str, *arguments: str, **environment: str) -> Outcome:
 def call(script: str, *arguments: str) -> Outcome:
     """What `python -m scripts.<script>` runs, without the seconds that a new process takes to import JAX.
 
-    The module runs anew as __main__ with flags of its own: those that it defines are taken away afterwards, and those of
-    scripts that other tests import are out of its way meanwhile.
+    The module runs anew as __main__ with flags of its own: those that it defines are taken away afterwards, and those
+    of scripts that other tests import are out of its way meanwhile.
     """
     from scripts.flags import GROUPS
 
