@@ -59,12 +59,19 @@ claims: Registry[Callable[[int], list[Row]]] = Registry("claim")
 def sampled(what: str, theirs: float, draws: Sequence[float], unit: float) -> Row:
     """A row from several draws of ours against one draw of theirs.
 
+    The spread is known from a few draws only, so the error is widened until SIGMAS of it cover with the probability of
+    SIGMAS normal deviations by Student's distribution.
+
     Example:
         >>> sampled("mean", 1.0, [0.9, 1.1, 1.0], 0.05).agrees
         True
     """
+    import scipy.stats
+
     values = np.asarray(draws, np.float64)
-    return Row(what, theirs, float(values.mean()), float(values.std(ddof=1)) * math.sqrt(1 + 1 / len(values)), unit)
+    student = scipy.stats.t.isf(scipy.stats.norm.sf(SIGMAS), len(values) - 1) / SIGMAS
+    spread = float(values.std(ddof=1)) * math.sqrt(1 + 1 / len(values))
+    return Row(what, theirs, float(values.mean()), float(student * spread), unit)
 
 
 def halves(printed: str) -> tuple[float, float]:

@@ -26,3 +26,10 @@ def x64():
     """Run one test in double precision."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_go_with_their_file():
+    """Free what a file of tests compiled: all of it together takes gigabytes."""
+    yield
+    jax.clear_caches()

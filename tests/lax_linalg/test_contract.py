@@ -77,7 +77,7 @@ CONDITIONS = {
 }
 
 
-DERIVATIVES = {"grad": ("tall dense", "wide dense"), "complex grad": ("wide dense", "diagonal")}
+DERIVATIVES = {"grad": ("wide dense",), "complex grad": ("diagonal",)}
 """Differentiating all verbs compiles for half a minute a case: these stand for the others in the short run."""
 
 
