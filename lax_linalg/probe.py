@@ -376,7 +376,7 @@ class _Plan:
         measured: dict[str, dict[str, jax.Array]] = collections.OrderedDict()  # jit would sort a plain dict
         for path, J in jacobians.items():
             if self.quantities is None:
-                found: dict[str, Any] = {_MATRICES: materialize(J)}
+                found: dict[str, Any] = {_MATRICES: materialize(J)}  # type: ignore[arg-type]  # verbs map batches
             else:
                 found = {name: probe_quantities[name](J) for name in self.quantities}
             depth_first = isinstance(J, Stack)  # [L, B, …], and the probe inputs shall lead
