@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.buffer_callback import buffer_callback
 
 from lax_linalg.concrete import above_rounding, decided
 from lax_linalg.errors import NotDifferentiableError, UnknownNameError
@@ -119,9 +120,9 @@ def _complex(dtype: Any) -> Any:
 def _callback(function: Callable[[np.ndarray], Any], result: Any, a: jax.Array) -> Any:
     """The function of one matrix on the host, as part of a program; `result` gives shapes and dtypes for one matrix."""
 
-    def on_host(stack: np.ndarray) -> Any:
+    def of_stack(stack: np.ndarray) -> list[np.ndarray]:
         """Matrix by matrix on all cores; NumPy and SciPy let go of the interpreter while LAPACK works."""
-        matrices = np.asarray(stack).reshape(-1, *stack.shape[-2:])
+        matrices = stack.reshape(-1, *stack.shape[-2:])
         avals = jax.tree.leaves(result)
 
         def one(matrix: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -136,11 +137,22 @@ def _callback(function: Callable[[np.ndarray], Any], result: Any, a: jax.Array) 
         else:
             with ThreadPoolExecutor(min(len(matrices), os.cpu_count() or 1)) as pool:
                 columns = list(zip(*pool.map(one, matrices)))
-        lead = stack.shape[:-2]
-        stacked = [np.stack(column).reshape(*lead, *aval.shape) for column, aval in zip(columns, avals)]
-        return jax.tree.unflatten(jax.tree.structure(result), stacked)
+        return [np.stack(column).reshape(*stack.shape[:-2], *aval.shape) for column, aval in zip(columns, avals)]
 
-    return jax.pure_callback(on_host, result, a, vmap_method="expand_dims")
+    def in_place(_: Any, out: Any, stack: Any) -> None:
+        for buffer, values in zip(jax.tree.leaves(out), of_stack(np.asarray(stack))):
+            np.asarray(buffer)[...] = values
+
+    def returned(stack: Any) -> Any:
+        return jax.tree.unflatten(jax.tree.structure(result), of_stack(np.asarray(stack)))
+
+    # pure_callback makes JAX arrays of its arguments, a copy that waits for the CPU's threads, of which this call holds
+    # one: on few cores it waits forever (https://github.com/jax-ml/jax/issues/24255). Buffers are read where they are.
+    return jax.lax.platform_dependent(
+        a,
+        cpu=buffer_callback(in_place, result, vmap_method="expand_dims"),
+        default=lambda a: jax.pure_callback(returned, result, a, vmap_method="expand_dims"),
+    )
 
 
 # --- singular values: every platform has them; the host route exists for devices where LAPACK is faster ---

@@ -222,6 +222,11 @@ print("ok", len(jax.devices()))
 def test_columns_are_shared_over_eight_devices():
     flags = {"PYTHONPATH": str(TOP), "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     out = subprocess.run(
-        [sys.executable, "-c", SHARDED], capture_output=True, text=True, env={**os.environ, **flags}, check=False
+        [sys.executable, "-c", SHARDED],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **flags},
+        check=False,
+        timeout=240,
     )
     assert out.stdout.strip() == "ok 8", out.stderr

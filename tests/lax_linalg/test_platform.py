@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,6 +110,24 @@ def test_what_a_device_lacks_goes_to_the_host():
     for device in ("cuda", "tpu"):  # every device has the SVD
         text = jax.jit(platform.svdvals).trace(jnp.eye(3)).lower(lowering_platforms=(device,)).as_text()
         assert "callback" not in text and "lapack" not in text
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to one core")
+def test_the_host_route_does_not_wait_for_the_only_core():
+    code = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import jax, jax.numpy as jnp, numpy as np
+from lax_linalg import platform
+with platform.forced("host"):
+    values = jax.jit(platform.svdvals)
+    for i in range(100):  # with products queued behind the factorisations
+        x = jax.random.normal(jax.random.key(i), (200, 200))
+        s = values(x @ x.T)
+np.testing.assert_allclose(s, np.linalg.svd(x @ x.T, compute_uv=False), rtol=1e-3, atol=1e-2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_svd_algorithms():

@@ -136,5 +136,5 @@ try:
 except la.LinearAlgebraError as error:
     print(error)
 """
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     assert "pip install 'lax-linalg[full]'" in out.stdout

@@ -230,7 +230,7 @@ def test_the_wheel_alone_in_an_empty_environment(tmp_path):
     """Plain functions without Flax; then, with Flax, all of the page."""
 
     def command(*arguments: str, **options) -> str:
-        done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, **options)
+        done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, timeout=280, **options)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
