@@ -16,6 +16,7 @@ from models.gan import GAN, Discriminator, Generator, gan_losses
 from models.initializers import critical_point, initializer, initializers
 from models.lipschitz import LipschitzBounds, lipschitz_bound
 from models.local import LocallyConnected, LocalNet
+from models.mean_field import HiddenLayers, hidden_layers
 from models.mlp import MLP
 from models.parametrizations import OrthogonalMatrix, parametrizations
 from models.recurrent import (
@@ -45,6 +46,7 @@ __all__ = [
     "Discriminator",
     "FreeMatrix",
     "Generator",
+    "HiddenLayers",
     "LipschitzBounds",
     "LocalNet",
     "LocallyConnected",
@@ -64,6 +66,7 @@ __all__ = [
     "create",
     "critical_point",
     "gan_losses",
+    "hidden_layers",
     "initializer",
     "initializers",
     "lipschitz_bound",

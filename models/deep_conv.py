@@ -18,6 +18,7 @@ from models.checks import positive, sizes
 from models.conv import Conv
 from models.dense import Dense
 from models.initializers import critical_point, delta_orthogonal, orthogonal
+from models.mean_field import HiddenLayers, variances
 
 PADDINGS = ("zero", "circular")
 _activation = activation  # the constructor's argument of that name hides the function
@@ -218,6 +219,17 @@ class DeepConvNet(nnx.Module):
             rngs=rngs,
         )
         self.head = Dense(height * width * channels, num_classes, kernel_init="lecun", rngs=rngs)
+
+    def mean_field(self) -> HiddenLayers:
+        """The layers of the stack.
+
+        Example:
+            >>> model = DeepConvNet(input_shape=(8, 8, 1), num_classes=10, depth=5, channels=4, rngs=nnx.Rngs(0))
+            >>> model.mean_field().variances["stack"].shape
+            (5, 2)
+        """
+        found = variances(self.stack.kernel[...], self.stack.bias[...], copies=self.stack.kernel_copies)
+        return HiddenLayers(self.stack.activation.__name__, {"stack": found})
 
     def __call__(self, x: jax.Array) -> jax.Array:
         h = self.stack(self.stack.activation(self.stem(x)))

@@ -18,6 +18,7 @@ from models.checks import positive
 from models.dense import Dense
 from models.initializers import Initializer
 from models.lipschitz import Part
+from models.mean_field import HiddenLayers, variances
 
 
 @registry.register("deep_linear")
@@ -92,6 +93,16 @@ class DeepLinear(nnx.Module):
             3
         """
         return [layer.operator() for layer in self.layers]
+
+    def mean_field(self) -> HiddenLayers:
+        """The square matrices in between.
+
+        Example:
+            >>> DeepLinear(input_shape=(4,), num_classes=3, rngs=nnx.Rngs(0)).mean_field().variances.keys()
+            dict_keys(['layers/1'])
+        """
+        between = range(1, len(self.layers) - 1)
+        return HiddenLayers("identity", {f"layers/{i}": variances(self.layers[i].kernel[...]) for i in between})
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x.reshape(x.shape[0], -1)

@@ -14,6 +14,7 @@ from models.checks import probability, sizes
 from models.dense import Dense
 from models.initializers import Initializer
 from models.lipschitz import Part, slope
+from models.mean_field import HiddenLayers, variances
 
 _activation = activation  # the constructor's argument of that name hides the function
 
@@ -79,6 +80,20 @@ class MLP(nnx.Module):
         """
         hidden = [part for layer in self.layers for part in (layer.operator(), slope(self.activation))]
         return [*hidden, self.head.operator()]
+
+    def mean_field(self) -> HiddenLayers:
+        """The layers between hidden units; the first, which sees the data, and the head are none of them.
+
+        Example:
+            >>> MLP(input_shape=(4,), num_classes=2, widths=(8, 8), rngs=nnx.Rngs(0)).mean_field().variances.keys()
+            dict_keys(['layers/1'])
+        """
+        hidden = list(enumerate(self.layers))[1:]
+        found = {
+            f"layers/{i}": variances(layer.kernel[...], None if layer.bias is None else layer.bias[...])
+            for i, layer in hidden
+        }
+        return HiddenLayers(self.activation.__name__, found)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x.reshape(x.shape[0], -1)

@@ -1,8 +1,9 @@
 """Reference numbers of the theory, measured again: what the literature or an earlier run says, and ours beside it.
 
-A claim is a function of a random seed that gives `Row`s. A number that is sampled on either side comes with the
-standard deviation of one draw; ours is the mean over several draws, theirs counts as one draw printed to its last
-digit. A row agrees when they differ by at most three standard errors and half a unit of the last digit.
+A claim is a function of a random seed that gives `Row`s. A number that is sampled on either side comes with its
+standard error and the degrees of freedom of that estimate. A row agrees when the two differ by no more than chance
+explains at the two-sided confidence `CONFIDENCE`, by Student's distribution, and half a unit of the last digit. There
+are some thirty rows with chance in them, so a true theory fails a run with all claims about once in 300 seeds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 
 from lax_linalg.registry import Registry
 
-SIGMAS = 3.0
+CONFIDENCE = 0.9999
+"""Of each row with chance in it, two-sided."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Row:
         ours: the value computed here.
         error: standard error of ours − theirs from sampling; 0 for numbers without chance.
         unit: half a unit of the reference's last printed digit.
+        freedom: degrees of freedom of the error's estimate, inf where it is known.
 
     Example:
         >>> Row("π", 3.14, math.pi, unit=0.005).agrees
@@ -41,11 +44,21 @@ class Row:
     ours: float
     error: float = 0.0
     unit: float = 0.0
+    freedom: float = math.inf
 
     @property
     def tolerance(self) -> float:
-        """How far the two may be apart."""
-        return SIGMAS * self.error + self.unit
+        """How far the two may be apart.
+
+        Example:
+            >>> [round(Row("x", 0.0, 0.0, error=1.0, freedom=f).tolerance, 2) for f in (math.inf, 19, 5)]
+            [3.89, 4.9, 11.18]
+        """
+        if not self.error:
+            return self.unit
+        import scipy.stats
+
+        return float(scipy.stats.t.isf((1 - CONFIDENCE) / 2, self.freedom)) * self.error + self.unit
 
     @property
     def agrees(self) -> bool:
@@ -57,21 +70,19 @@ claims: Registry[Callable[[int], list[Row]]] = Registry("claim")
 
 
 def sampled(what: str, theirs: float, draws: Sequence[float], unit: float) -> Row:
-    """A row from several draws of ours against one draw of theirs.
+    """A row that holds the mean of n draws of ours against theirs, taken as one more draw of the same.
 
-    The spread is known from a few draws only, so the error is widened until SIGMAS of it cover with the probability of
-    SIGMAS normal deviations by Student's distribution.
+    If all n + 1 draws are independent and normal, (mean − theirs)/(s √(1 + 1/n)) follows Student's distribution with
+    n − 1 degrees of freedom exactly: the tolerance is the half-width of a prediction interval.
 
     Example:
-        >>> sampled("mean", 1.0, [0.9, 1.1, 1.0], 0.05).agrees
-        True
+        >>> row = sampled("mean", 1.0, [0.9, 1.1, 1.0], 0.05)
+        >>> round(row.error, 4), row.freedom, row.agrees
+        (0.1155, 2, True)
     """
-    import scipy.stats
-
     values = np.asarray(draws, np.float64)
-    student = scipy.stats.t.isf(scipy.stats.norm.sf(SIGMAS), len(values) - 1) / SIGMAS
     spread = float(values.std(ddof=1)) * math.sqrt(1 + 1 / len(values))
-    return Row(what, theirs, float(values.mean()), float(student * spread), unit)
+    return Row(what, theirs, float(values.mean()), spread, unit, len(values) - 1)
 
 
 def halves(printed: str) -> tuple[float, float]:
@@ -88,7 +99,7 @@ def halves(printed: str) -> tuple[float, float]:
 
 
 @claims.register("gaussian_products")
-def gaussian_products(seed: int, size: int = 600, draws: int = 6) -> list[Row]:
+def gaussian_products(seed: int, size: int = 600, draws: int = 20) -> list[Row]:
     """Largest squared singular value of L Gaussian factors of order 600, and the Fuss–Catalan edge for N → ∞."""
     import lax_linalg as la
 
@@ -123,7 +134,7 @@ def tanh_critical_line(seed: int) -> list[Row]:
 
 
 @claims.register("relative_variance")
-def relative_variance(seed: int, size: int = 500, draws: int = 5) -> list[Row]:
+def relative_variance(seed: int, size: int = 500, draws: int = 20) -> list[Row]:
     """Spread of the squared singular values of end-to-end Jacobians: theory, and random networks of width 500."""
     import lax_linalg as la
 
@@ -231,7 +242,7 @@ def baselines(seed: int, draws: int = 200_000) -> list[Row]:
 
 
 @claims.register("reshaped_kernel")
-def reshaped_kernel(seed: int, channels: int = 16, size: int = 8, draws: int = 4) -> list[Row]:
+def reshaped_kernel(seed: int, channels: int = 16, size: int = 8, draws: int = 12) -> list[Row]:
     """True norm of a convolution over the norm of its reshaped kernel: underestimated by up to the kernel's width."""
     import lax_linalg as la
 
@@ -253,7 +264,13 @@ def reshaped_kernel(seed: int, channels: int = 16, size: int = 8, draws: int = 4
             ratios.append(float(true / jnp.linalg.norm(kernel.reshape(-1, channels), 2)))
         error = float(np.std(ratios, ddof=1)) / math.sqrt(draws)
         rows.append(
-            Row(f"{width}×{width} {draw.__name__}, {channels} channels", interval, float(np.mean(ratios)), error)
+            Row(
+                f"{width}×{width} {draw.__name__}, {channels} channels",
+                interval,
+                float(np.mean(ratios)),
+                error,
+                freedom=draws - 1,
+            )
         )
     return rows
 

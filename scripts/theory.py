@@ -23,7 +23,7 @@ def number(value: float | tuple[float, float]) -> str:
 
 
 def main() -> None:
-    from scripts.claims import SIGMAS, claims
+    from scripts.claims import CONFIDENCE, claims
 
     names = claims.names() if _CLAIM.value == ["all"] else _CLAIM.value
     checks = {name: claims[name] for name in names}  # an unknown name is an error before anything is measured
@@ -32,14 +32,14 @@ def main() -> None:
         start = time.perf_counter()
         rows = check(_SEED.value)
         print(f"{name}: {' '.join((check.__doc__ or '').split())}")
-        print(f"  {'quantity':<44} {'reference':>14} {'ours':>12} {f'± {SIGMAS:g} errors':>12}")
+        print(f"  {'quantity':<44} {'reference':>14} {'ours':>12} {f'± {100 * CONFIDENCE:g} %':>12}")
         for row in rows:
             outside += not row.agrees
             verdict = "" if row.agrees else "   OUTSIDE"
             print(f"  {row.what:<44} {number(row.theirs):>14} {number(row.ours):>12} {row.tolerance:>12.2g}{verdict}")
         print(f"  {time.perf_counter() - start:.1f} s\n", flush=True)
     if outside:
-        print(f"{outside} number(s) outside the sampling error", file=sys.stderr)
+        print(f"{outside} number(s) outside the sampling error at {100 * CONFIDENCE:g} % confidence", file=sys.stderr)
         sys.exit(1)
 
 

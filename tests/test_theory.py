@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 
 from lax_linalg.errors import UnknownNameError
@@ -35,10 +36,18 @@ def test_slow_claims_hold(name):
 
 
 def test_rows_judge_with_their_error():
-    assert claims.Row("x", 1.0, 1.25, error=0.1).agrees
-    assert not claims.Row("x", 1.0, 1.35, error=0.1).agrees
+    assert claims.Row("x", 1.0, 1.38, error=0.1).agrees
+    assert not claims.Row("x", 1.0, 1.4, error=0.1).agrees
     assert claims.Row("x", (1.5, 1.7), 1.6).agrees and not claims.Row("x", (1.5, 1.7), 1.8).agrees
     assert not claims.Row("x", 1.0, float("nan"), error=0.1).agrees
+
+
+@pytest.mark.parametrize("draws", [3, 20])
+def test_sampled_rows_fail_as_often_as_they_say(draws, monkeypatch):
+    monkeypatch.setattr(claims, "CONFIDENCE", 0.9)
+    values = np.random.default_rng(0).standard_normal((2000, draws + 1))
+    outside = sum(not claims.sampled("x", row[0], row[1:], 0.0).agrees for row in values)
+    assert abs(outside - 200) < 4 * np.sqrt(2000 * 0.1 * 0.9)  # four standard deviations of a binomial count
 
 
 def run(monkeypatch, *names):

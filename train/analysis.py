@@ -9,10 +9,13 @@ Each checkpoint gives one file analysis/step_NNNNNNNN.npz with the keys
     <layer>::nonnormal_<name>            …              of the first input's, if square: see `train.nonnormality`
     <layer>::operator_singular_values    [k]            of the linear map of layers that know theirs
     <layer>::structure                   its structure, such as "Convolution"
+    <layer>::mean_field                  [L, 2]         σ_w², σ_b² of hidden layers: see `models.mean_field`
+    <layer>::activation                  behind them
 
 and all of them together the table analysis/table.csv. Files are whole or absent, so the analysis may be stopped at any
-time and goes on where it stopped. Several processes, of one analysis or of several, claim the checkpoints one by one:
-none is analysed twice, and what comes out is the same as from one process.
+time and goes on where it stopped; what an older one left out (layers, non-normality, mean field) is added to its files.
+Several processes, of one analysis or of several, claim the checkpoints one by one: none is analysed twice, and what
+comes out is the same as from one process.
 
 The device makes the Jacobians; their factorisations run in double precision on the host's cores. That costs little more
 there, and it lets Henrici's departure be taken as a difference of sums, which in single precision would leave only
@@ -38,6 +41,7 @@ import numpy as np
 from flax import nnx
 
 import lax_linalg as la
+from models.mean_field import hidden_layers
 from train import checkpoints, config as configs, files
 from train.analysis_processes import claim, shared_out
 from train.errors import CheckpointError, ConfigError
@@ -54,6 +58,7 @@ COLUMNS = (
     *("log_volume", "spectral_radius", "henrici"),
     *NONNORMAL,
     *("structure", "operator_sigma_max", "operator_sigma_min"),
+    *("weight_variance", "bias_variance"),
 )
 LAYERS_UNDER_WAY = 2  # Jacobians of so many layers lie on the host at a time
 
@@ -75,6 +80,7 @@ class Analyst(NamedTuple):
 
     inputs: jax.Array
     layers: tuple[str, ...]
+    hidden: frozenset[str]  # those that have a place in mean field
     capture: Any  # state -> LayerJacobians
 
 
@@ -124,7 +130,7 @@ def analyze(
     todo = []
     for step in wanted:
         path = file_of(workdir, step)
-        if not missing_layers(path, analyst):
+        if not missing_parts(path, analyst, nonnormality):
             rows = table.rows.get(step) or rows_of(step, read_whole(path))  # just made by another analysis
             yield Result(step, "kept", rows, left=len(wanted))
             continue
@@ -185,7 +191,9 @@ def prepare(workdir: str, layers: str, inputs: int) -> Analyst:
     graphdef, state = nnx.split(model)
     patterns = None if layers.strip() == "*" else tuple(part.strip() for part in layers.split(","))
     capture = jax.jit(lambda state: la.layer_jacobians(nnx.merge(graphdef, state), x, patterns))
-    return Analyst(x, tuple(jax.eval_shape(capture, state)), capture)
+    found = hidden_layers(model)
+    names = tuple(jax.eval_shape(capture, state))
+    return Analyst(x, names, frozenset(found.variances if found else ()).intersection(names), capture)
 
 
 def analyze_claimed(
@@ -196,7 +204,7 @@ def analyze_claimed(
     with claim(path.parent, path.stem, wait) as mine:
         if not mine:
             return Result(step, "taken", [])
-        if not missing_layers(path, prepare(workdir, layers, inputs)):
+        if not missing_parts(path, prepare(workdir, layers, inputs), nonnormality):
             return Result(step, "kept", rows_of(step, read_whole(path)))
         return analyze_checkpoint(workdir, layers, inputs, nonnormality, threads, step)
 
@@ -210,7 +218,7 @@ def analyze_checkpoint(workdir: str, layers: str, inputs: int, nonnormality: int
     analyst = prepare(workdir, layers, inputs)
     path = file_of(workdir, step)
     arrays = read_whole(path)
-    missing = set(missing_layers(path, analyst))
+    missing = {name for name, part in missing_parts(path, analyst, nonnormality) if part == "spectra"}
     modules = {"/".join(map(str, names)): module for names, module in nnx.iter_modules(model)}
     jacobians = {name: J for name, J in analyst.capture(nnx.state(model)).items() if name in missing}
     broken = []
@@ -221,7 +229,13 @@ def analyze_checkpoint(workdir: str, layers: str, inputs: int, nonnormality: int
         arrays |= {f"{name}::{quantity}": values for quantity, values in found.items()}
         if not np.isfinite(found["singular_values"]).all():
             broken.append(name)
-    ordered = {key: arrays[key] for name in analyst.layers for key in arrays if key.rpartition("::")[0] == name}
+    if analyst.hidden and (found := hidden_layers(model)):
+        for name in analyst.hidden:
+            arrays[f"{name}::mean_field"] = found.variances[name].astype(np.float32)
+            arrays[f"{name}::activation"] = np.array(found.activation)
+    # sorted within each layer: the same bytes, however many calls it took
+    keys = sorted(arrays)
+    ordered = {key: arrays[key] for name in analyst.layers for key in keys if key.rpartition("::")[0] == name}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **(ordered | arrays))
     files.write_atomically(path, buffer.getvalue())
@@ -286,7 +300,7 @@ def spectrum_of(matrix: np.ndarray, nonnormality: int = 0) -> dict[str, np.ndarr
         return {"singular_values": s.astype(np.float32)}
     eigenvalues = np.linalg.eigvals(A) if finite else np.full(n, np.nan + 0j)
     departure = np.sqrt(np.maximum(0.0, np.sum(s**2) - np.sum(np.abs(eigenvalues) ** 2)))
-    more = nonnormality_of(A, nonnormality, eigenvalues) if nonnormality and not np.iscomplexobj(A) else {}
+    more = nonnormality_of(A, nonnormality, eigenvalues) if nonnormality else {}
     return {
         "singular_values": s.astype(np.float32),
         "eigenvalues": eigenvalues.astype(np.complex64),
@@ -339,11 +353,24 @@ def read_whole(path: pathlib.Path) -> dict[str, np.ndarray]:
         return {}
 
 
-def missing_layers(path: pathlib.Path, analyst: Analyst) -> list[str]:
-    """The layers that an analysis file lacks, or has for another number of probe inputs."""
+def missing_parts(path: pathlib.Path, analyst: Analyst, nonnormality: int) -> set[tuple[str, str]]:
+    """What an analysis file lacks, as (layer, part).
+
+    "spectra" are missing when there are none, or those of another number of probe inputs, or when non-normality is
+    asked for and a square Jacobian was not tested, or only by projection where it is now to be exact; "mean_field" when
+    a hidden layer has not got its variances.
+    """
     arrays = read_whole(path)
-    found = {name: arrays.get(f"{name}::singular_values") for name in analyst.layers}
-    return [name for name, values in found.items() if values is None or len(values) != len(analyst.inputs)]
+    missing = {(name, "mean_field") for name in analyst.hidden if f"{name}::mean_field" not in arrays}
+    for name in analyst.layers:
+        values = arrays.get(f"{name}::singular_values")
+        if values is None or len(values) != len(analyst.inputs):
+            missing.add((name, "spectra"))
+        elif nonnormality and f"{name}::eigenvalues" in arrays:
+            projected = arrays.get(f"{name}::nonnormal_projected")
+            if projected is None or (projected and arrays[f"{name}::shape"][0] <= nonnormality):
+                missing.add((name, "spectra"))
+    return missing
 
 
 def rows_of(step: int, arrays: dict[str, np.ndarray]) -> list[Row]:
@@ -364,6 +391,8 @@ def rows_of(step: int, arrays: dict[str, np.ndarray]) -> list[Row]:
         if "structure" in of:
             row["structure"] = str(of["structure"])
             row["operator_sigma_max"], row["operator_sigma_min"] = of["operator_singular_values"][[0, -1]].tolist()
+        if "mean_field" in of:
+            row["weight_variance"], row["bias_variance"] = of["mean_field"].mean(0, dtype=np.float64).tolist()
         rows.append(row)
     return rows
 

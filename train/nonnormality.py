@@ -28,7 +28,7 @@ def nonnormality_of(
     """Measures, curves and pseudospectra of one square Jacobian.
 
     Args:
-        matrix: [n, n], real; computed with in double precision.
+        matrix: [n, n], real or complex; computed with in double precision.
         order: up to which nothing is projected.
         eigenvalues: of the matrix, if they are known; single precision is enough for a projection, all they are for.
 
@@ -51,7 +51,7 @@ def nonnormality_of(
         >>> [round(float(x), 2) for x in found["transient"][:3]], round(float(found["kreiss"][0]), 2)
         ([1.0, 4.06, 4.02], 2.12)
     """
-    A = np.asarray(matrix, np.float64)
+    A = np.asarray(matrix, np.complex128 if np.iscomplexobj(matrix) else np.float64)
     n = len(A)
     projected = n > order
     if not np.isfinite(A).all() or n == 0:
@@ -85,7 +85,9 @@ def nonnormality_of(
         "transient": _curve(B, krylov).astype(np.float32),
         "pseudospectrum": P.log10_sigma_min.astype(np.float32),
         "box": np.array([P.x[0], P.x[-1], P.y[0], P.y[-1]], np.float32),
-        "numerical_range": np.asarray(_boundary()(square.astype(np.float32)), np.complex64),
+        "numerical_range": np.asarray(
+            _boundary()(square.astype(np.complex64 if np.iscomplexobj(square) else np.float32)), np.complex64
+        ),
         "projected": np.array(projected),
     }
 

@@ -19,6 +19,15 @@ SIZES = {
 }
 
 
+HIDDEN = ("blocks/0", "blocks/1")
+
+
+def variances(step: int, seed: int, name: str) -> np.ndarray:
+    """(σ_w², σ_b²) of a layer that moves away from where it started."""
+    i = HIDDEN.index(name)
+    return np.array([[1.0 + 0.5 * seed + 0.004 * step * (1 + i), 0.0005 * step + 0.01 * i]], np.float32)
+
+
 def matrices(
     step: int, inputs: int, seed: int, sizes: dict[str, tuple[int, int]], decay: float
 ) -> dict[str, np.ndarray]:
@@ -44,6 +53,7 @@ def write_run(
     probes: bool = True,
     analysed: tuple[int, ...] | range = (),
     nonnormal: tuple[str, ...] = (),
+    activation: str = "",
     **config: object,
 ) -> Path:
     """Write config, metrics, summary, spectra and analyses of a made-up run."""
@@ -88,6 +98,9 @@ def write_run(
                     if name in nonnormal:
                         for quantity, values in nonnormality_of(J[0]).items():
                             arrays[f"{name}::nonnormal_{quantity}"] = values
+                    if activation and name in HIDDEN:
+                        arrays[f"{name}::mean_field"] = variances(step, seed, name)
+                        arrays[f"{name}::activation"] = np.array(activation)
                     if "/" in name:
                         arrays[f"{name}::structure"] = np.array("Convolution")
                         arrays[f"{name}::operator_singular_values"] = np.linalg.svd(J[0], compute_uv=False) * 1.3

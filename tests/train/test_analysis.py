@@ -29,7 +29,7 @@ STEPS = [0, 10, 20, 30]
 def run(tmp_path_factory):
     """A run of four checkpoints, not analysed."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    train_and_evaluate(small(workdir, steps=30, model_options="widths=(6,),dropout=0.1"), workdir)
+    train_and_evaluate(small(workdir, steps=30, model_options="widths=(6,6),dropout=0.1"), workdir)
     return workdir
 
 
@@ -90,6 +90,29 @@ def test_more_layers_are_added_to_a_file_and_the_rest_of_it_stays(run, files):
     assert {key.split("::")[0] for key in before} == {"head"}
     assert {r.status for r in analysis.analyze(run)} == {"done"}
     assert taken_away(run) == files
+
+
+def test_what_an_older_analysis_left_out_is_completed(run, files):
+    """Without non-normality, by projection only, or from before mean field: the files end up as from one call."""
+    list(analysis.analyze(run, nonnormality=0, steps="30"))
+    path = analysis.file_of(run, 30)
+    before = analysis.read_whole(path)
+    assert not any("nonnormal" in key for key in before) and before["layers/1::mean_field"].shape == (1, 2)
+    np.savez(path, **{key: values for key, values in before.items() if "mean_field" not in key})
+    assert [r.status for r in analysis.analyze(run, nonnormality=0, steps="30")] == ["done"]
+    after = analysis.read_whole(path)
+    assert after.keys() == before.keys()
+    np.testing.assert_array_equal(after["layers/1::mean_field"], before["layers/1::mean_field"])
+    assert [r.status for r in analysis.analyze(run, nonnormality=2, steps="30")] == ["done"]
+    assert analysis.read_whole(path)["layers/1::nonnormal_projected"]
+    assert [r.status for r in analysis.analyze(run, nonnormality=2, steps="30")] == ["kept"]
+    assert [r.status for r in analysis.analyze(run, steps="30")] == ["done"]
+    assert not analysis.read_whole(path)["layers/1::nonnormal_projected"]
+    assert [r.status for r in analysis.analyze(run, nonnormality=2, steps="30")] == ["kept"]  # the better stays
+    (row,) = (row for row in analysis.rows_of(30, analysis.read_whole(path)) if row["layer"] == "layers/1")
+    assert row["weight_variance"] > 0 and row["kreiss_lower"] >= 1
+    made = taken_away(run)
+    assert made["step_00000030.npz"] == files["step_00000030.npz"]
 
 
 def test_stacks_of_layers_keep_their_axes():

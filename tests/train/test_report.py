@@ -135,3 +135,29 @@ def test_a_long_curve_keeps_its_spikes():
     assert {777, 12_345} <= set(x)
     assert (y.max(), y.min()) == (50, 0.01)
     assert (np.diff(x) > 0).all()
+
+
+def test_phases_of_runs_with_hidden_layers(tmp_path):
+    """Ranges hold the points of all steps, other activations have their own line, and runs without them no diagram."""
+    write_run(tmp_path / "a", steps=range(0, 41, 20), analysed=(0, 40), activation="tanh")
+    write_run(tmp_path / "b", steps=range(0, 41, 20), analysed=(40,), activation="relu", seed=1)
+    write_run(tmp_path / "c", steps=range(0, 41, 20), analysed=(40,))
+    description, block = build_payload(load_runs([str(tmp_path / name) for name in "abc"]))
+    numbers = np.frombuffer(block, "<f4")
+    a, b, c = (run["mean_field"] for run in description["runs"])
+    assert (a["activation"], sorted(a["steps"]), b["activation"], sorted(b["steps"]), c) == (
+        "tanh", [0, 40], "relu", [40], None,
+    )  # fmt: skip
+    phase = description["phase"]
+    assert set(phase["phases"]) == {"tanh", "relu"}
+    for run in (a, b):
+        for offset, length in run["steps"].values():
+            weight, bias = numbers[offset : offset + length].reshape(2, -1)
+            assert np.all((phase["x"][0] < weight) & (weight < phase["x"][1]) & (bias < phase["y"][1]))
+    offset, length = phase["phases"]["relu"]["line"]
+    np.testing.assert_allclose(numbers[offset : offset + length], [2.0, 0.0], rtol=1e-6)  # He's, and no other
+    offset, length = phase["phases"]["relu"]["chi"]
+    chi = numbers[offset : offset + length].reshape(36, 36)
+    weights = np.linspace(*phase["x"], 36)
+    np.testing.assert_allclose(chi[3][weights < 1.99], np.log10(weights[weights < 1.99] / 2), atol=1e-5)
+    assert build_payload(load_runs([str(tmp_path / "c")]))[0]["phase"] is None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.train.synthetic import write_run
+from tests.train.synthetic import HIDDEN, variances, write_run
 from train.report import write_report
 from train.spectrum_summary import summarize
 
@@ -27,7 +27,7 @@ pytestmark = [
 
 STEPS = range(0, 101, 20)
 ANALYSED = (0, 40, 100)
-FIGURES = ("training", "heat", "sorted", "density", "eigen")
+FIGURES = ("training", "heat", "sorted", "density", "eigen", "phase")
 
 
 class Page:
@@ -84,8 +84,9 @@ def page(tmp_path_factory):
     from selenium import webdriver
 
     folder = tmp_path_factory.mktemp("report")
-    write_run(folder / "plain", steps=STEPS, analysed=ANALYSED, validation=180)
-    write_run(folder / "so", steps=STEPS, analysed=ANALYSED, seed=1, decay=0.004, regularizer="so", validation=180)
+    write_run(folder / "plain", steps=STEPS, analysed=ANALYSED, activation="tanh", validation=180)
+    changes = {"decay": 0.004, "regularizer": "so", "activation": "tanh"}
+    write_run(folder / "so", steps=STEPS, analysed=ANALYSED, seed=1, validation=180, **changes)
     write_report([str(folder / "plain"), str(folder / "so")], folder / "report.html")
     (folder / "downloads").mkdir()
 
@@ -202,6 +203,32 @@ def test_curves_are_the_metrics_and_the_map_is_the_summary_of_every_layer(page):
         np.testing.assert_allclose(conditioning["y"], expected, rtol=1e-5)
 
 
+def test_the_runs_move_over_the_phases_of_mean_field(page):
+    from lax_linalg.random_matrix import critical_point
+
+    for step in (40, 60, 100):
+        page.open(f"#step={step}")
+        page.shows(step)
+        traces = {trace["name"]: trace for trace in page.traces("phase")}
+        at = max(one for one in ANALYSED if one <= step)
+        for seed, run in enumerate(page.runs):
+            expected = np.concatenate([variances(at, seed, name) for name in HIDDEN])
+            layers = traces[f"{run}: layers"]
+            np.testing.assert_allclose(np.transpose([layers["x"], layers["y"]]), expected, rtol=1e-6)
+            np.testing.assert_allclose([traces[run]["x"][0], traces[run]["y"][0]], expected.mean(0), rtol=1e-6)
+        assert ("(checkpoint of step 40)" in page.element("#phase-text").text) == (step == 60)
+    line = traces["critical line of tanh"]
+    x, y = (np.array([np.nan if v is None else v for v in line[axis]]) for axis in ("x", "y"))
+    assert np.interp(1.5, x[np.isfinite(x)], y[np.isfinite(x)]) == pytest.approx(
+        critical_point("tanh", 1.5).bias_variance, rel=0.02
+    )
+    chi = np.array(traces["χ₁"]["z"], float)
+    grid = np.array(traces["χ₁"]["x"])
+    above = np.interp(grid, x[np.isfinite(x)], y[np.isfinite(x)])[None] < np.array(traces["χ₁"]["y"])[:, None]
+    # ordered above the line and chaotic below, but for cells that it runs through
+    assert np.mean((chi < 0) == above) > 0.97
+
+
 def test_layers_are_chosen_by_menu_card_and_map(page):
     from selenium.webdriver import ActionChains
     from selenium.webdriver.support.ui import Select
@@ -242,7 +269,8 @@ def test_every_figure_saves_as_a_vector_graphic(page):
         button.click()
         page.wait("return document.body.dataset.saved")
         path = page.downloads / page.js("document.body.dataset.saved")
-        assert path.name == f"{figure}-{'cond' if figure == 'heat' else 'blocks_0'}-step-60.svg"
+        of = {"heat": "cond", "phase": "mean_field"}.get(figure, "blocks_0")
+        assert path.name == f"{figure}-{of}-step-60.svg"
         for _ in range(500):
             if path.is_file():
                 break
@@ -252,7 +280,7 @@ def test_every_figure_saves_as_a_vector_graphic(page):
         assert sum(element.tag.endswith("}path") for element in tree.iter()) > 5, "lines are paths"
         text = " ".join(filter(None, (t.strip() for element in tree.iter() for t in element.itertext())))
         assert "plain" in text
-        assert ("step 60" in text) == (figure in ("sorted", "density", "eigen"))
+        assert ("step 60" in text) == (figure in ("sorted", "density", "eigen", "phase"))
 
 
 def luminance(color: str) -> float:

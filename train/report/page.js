@@ -39,6 +39,7 @@ function captions() {
   $("density-text").textContent = `All probe inputs together.${[...laws].map((label) => ` Dashed: the ${label}.`).join("")}${below ? ` Numerically zero, left of the axis: ${below}.` : ""}`;
   eigenCaption();
   nonnormalCaptions();
+  phaseCaption();
 }
 
 function eigenCaption() {
@@ -156,11 +157,11 @@ async function save(name) {
     layout: { ...figure.layout, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", showlegend: name !== "heat", title: { text: figure.title, x: 0.02, xanchor: "left", font: { size: 15 } },
       legend: { orientation: "h", y: -0.18, yanchor: "top" }, margin: { ...figure.layout.margin, t: name === "heat" ? 64 : 48, b: 60 } },
   };
-  const [width, height] = { eigen: [520, 580], pseudo: [620, 620], training: [720, 600], heat: [820, heatHeight(820) + 60] }[name] ?? [720, 460];
+  const [width, height] = { eigen: [520, 580], pseudo: [620, 620], phase: [620, 520], training: [720, 600], heat: [820, heatHeight(820) + 60] }[name] ?? [720, 460];
   const url = await Plotly.toImage(exported, { format: "svg", width, height });
   const link = document.createElement("a");
   link.href = url;
-  link.download = `${name}-${name === "heat" ? state.quantity : state.layer.replace(/[^\w.-]+/g, "_")}-step-${state.step}.svg`;
+  link.download = `${name}-${name === "heat" ? state.quantity : name === "phase" ? "mean_field" : state.layer.replace(/[^\w.-]+/g, "_")}-step-${state.step}.svg`;
   link.click();
   document.body.dataset.saved = link.download;
 }
@@ -216,6 +217,7 @@ async function start() {
   state.i = asked.has("step") ? nearest(Number(asked.get("step"))) : report.steps.length - 1;
   state.step = report.steps[state.i];
   nonnormalCaptions();
+  phaseCaption();
   draw(...Object.keys(FIGURES));
   connect();
   choose(state.layer);

@@ -27,6 +27,7 @@ HEADLINE = (  # heading, and key of summary.json
 )
 IDENTITY = ("workdir", "display", "tensorboard")  # settings in which runs differ without being different experiments
 MOST_SETTINGS = 6
+SCRIPTS = ("data.js", "figures.js", "nonnormal.js", "phase.js", "page.js")
 
 
 def write_report(workdirs: list[str], out: str | Path | None = None, budget: int = BYTES) -> tuple[Path, list[Run]]:
@@ -81,7 +82,7 @@ def render(runs: list[Run], budget: int = BYTES) -> str:
         configurations=_configurations(runs),
         footer=_footer(),
         style=(room / "style.css").read_text(),
-        script="\n".join((room / name).read_text() for name in ("data.js", "figures.js", "nonnormal.js", "page.js")),
+        script="\n".join((room / name).read_text() for name in SCRIPTS),
         plotly=_pack(get_plotlyjs().encode()),
         description=_pack(json.dumps(description, allow_nan=False, ensure_ascii=False).encode()),
         block=_pack(block),

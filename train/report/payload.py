@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from train.analysis import QUANTITIES, summarize
-from train.report import nonnormality
+from train.report import mean_field, nonnormality
 from train.report.load import Run
 
 BYTES = 4_000_000
@@ -68,6 +68,7 @@ class LayerSeries:
     nonnormal: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
     shape: list[int] | None = None
     structure: str | None = None
+    mean_field: dict[int, tuple[str, np.ndarray]] = field(default_factory=dict)
 
 
 def build_payload(runs: list[Run], budget: int = BYTES) -> tuple[dict[str, Any], bytes]:
@@ -97,12 +98,14 @@ def build_payload(runs: list[Run], budget: int = BYTES) -> tuple[dict[str, Any],
     axes = {layer: _axis([s[layer] for s in series if layer in s]) for layer in layers}
     tested = sum(bool(layer.nonnormal) for one in series for layer in one.values())
     most = share // (4 * nonnormality.NUMBERS * max(tested, 1))
+    places = [mean_field.places({name: layer.mean_field for name, layer in one.items()}) for one in series]
     description = {
         "steps": kept,
         "left_out": len({step for run in runs for step in run.steps}) - len(kept),
         "layers": layers,
         "quantities": QUANTITIES,
         "axes": axes,
+        "phase": mean_field.diagram([place for place in places if place], block.add),
         "runs": [
             {
                 "name": run.name,
@@ -110,8 +113,9 @@ def build_payload(runs: list[Run], budget: int = BYTES) -> tuple[dict[str, Any],
                 "curves": _curves(run, block),
                 "layers": {name: _layer(one[name], axes[name], detail, most, block) for name in layers if name in one},
                 "analysed": sorted(set(run.analyses) & set(kept)),
+                "mean_field": mean_field.described(place, block.add),
             }
-            for run, one in zip(runs, series, strict=True)
+            for run, one, place in zip(runs, series, places, strict=True)
         ],
     }
     return description, block.tobytes()
@@ -173,6 +177,8 @@ def collect(run: Run, steps: list[int]) -> dict[str, LayerSeries]:
                 layer.operator[step] = arrays["operator_singular_values"].ravel()
             if (found := nonnormality.taken(arrays)) is not None:
                 layer.nonnormal[step] = found
+            if "mean_field" in arrays:
+                layer.mean_field[step] = str(arrays["activation"]), arrays["mean_field"]
             if "shape" in arrays:
                 layer.shape = [int(n) for n in arrays["shape"]]
             if "structure" in arrays:
