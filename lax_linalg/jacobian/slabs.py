@@ -47,13 +47,12 @@ def convolution_entries(
     m, n = A.shape
     dtype = A.dtype if rows is None else jnp.result_type(A.dtype, rows.dtype)
     require_dense(A.shape, dtype)
-    kernel = _full(A).astype(dtype)
     if len(A.out_spatial) == 1:
-        matrix = _last_dimension(kernel[None], A)[0]
+        matrix = _last_dimension(_full(A).astype(dtype)[None], A)[0]
         matrix = matrix if rows is None else matrix * rows[:, None]
         return matrix.T if transposed else matrix
 
-    taps = _last_dimension(kernel, A)  # [kh, W' cout, W cin]
+    taps = row_matrices(A).astype(dtype)
     height, k = A.out_spatial[0], taps.shape[0]
     p, q = taps.shape[1:]
     scales = None if rows is None else rows.reshape(height, p, 1)
@@ -92,6 +91,17 @@ def convolution_entries(
         for row, block in at.items():
             matrix = write(matrix, h, row, block)
     return matrix
+
+
+def row_matrices(A: Convolution) -> jax.Array:
+    """The kernel's rows, each as the matrix of its convolution along the width: [k, W' cout, W cin].
+
+    Example:
+        >>> import lax_linalg as la
+        >>> row_matrices(la.Convolution(jnp.ones((3, 5, 2, 4)), (8, 6))).shape
+        (3, 24, 12)
+    """
+    return _last_dimension(_full(A), A)
 
 
 def _interior(height: int, size: int, stride: int, front: int, reach: int) -> tuple[int, int]:

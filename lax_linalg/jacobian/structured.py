@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.jacobian.bands import banded_cost, banded_entries
 from lax_linalg.jacobian.graph import Graph, Node, Term
 from lax_linalg.jacobian.materialize import CONVOLUTION
 from lax_linalg.jacobian.selection import Selection
@@ -91,8 +92,9 @@ def _dtype(node: Node) -> Any:
 def structured_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: jax.Array | None = None) -> jax.Array:
     """All entries of the Jacobian [m, n] from its graph.
 
-    The first linear map is assembled from its parameters; its rows then go through the others as a batch. Nothing is
-    multiplied by the identity. `into` are zeros [m, n] that the entries of a single map are written into.
+    The first linear map is assembled from its parameters; its rows then go through the others as a batch, or, where
+    that costs less, all maps are composed as bands of image rows. Nothing is multiplied by the identity. `into` are
+    zeros [m, n] that the entries of a single map, or of bands, are written into.
 
     Example:
         >>> from lax_linalg.jacobian.graph import derivative_graph
@@ -116,6 +118,9 @@ def structured_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into
             images = _images(graph, dtype)
             matrix = term.operator.array @ _moved(images[id(term.source)], term, n).T.astype(term.operator.dtype)
             return (matrix if scale is None else scale * matrix).astype(dtype)
+    bands = banded_cost(graph)
+    if bands is not None and bands < _images_cost(graph, n):
+        return banded_entries(graph, shape, dtype, into=into)
     columns = _moved(_images(graph, dtype)[id(node)], out, n)
     return columns.T.astype(dtype)
 
@@ -205,8 +210,13 @@ def structured_cost(graph: Graph, shape: tuple[int, int]) -> float:
         >>> structured_cost(derivative_graph(lambda x: jnp.ones((4, 3)) @ x, jnp.zeros(3)), (4, 3))
         24.0
     """
-    m, n = shape
-    cost = 2.0 * m * n
+    cost, bands = _images_cost(graph, shape[1]), banded_cost(graph)
+    return 2.0 * math.prod(shape) + (cost if bands is None else min(cost, bands))
+
+
+def _images_cost(graph: Graph, n: int) -> float:
+    """That of the batch of rows that goes through all maps."""
+    cost = 0.0
     for node in graph.nodes[1:]:
         for term in node.terms:
             first = term.source is graph.input and term.index is None

@@ -17,8 +17,11 @@ import lax_linalg as la
 import models
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian import coloring
+from lax_linalg.jacobian.bands import banded_cost, banded_entries
 from lax_linalg.jacobian.coloring import coloring_of
+from lax_linalg.jacobian.graph import derivative_graph
 from lax_linalg.jacobian.slabs import convolution_entries
+from lax_linalg.jacobian.structured import structured_cost
 
 W = jnp.asarray(np.random.default_rng(0).standard_normal((4, 4)), jnp.float32)
 RNGS = nnx.Rngs(0)
@@ -77,6 +80,57 @@ def test_structure_is_jacfwd(name, key):
     expected = np.asarray(expected).reshape(-1, x.size)
     np.testing.assert_allclose(entries, expected, atol=2e-6)
     np.testing.assert_allclose(operators, expected, atol=2e-6)
+
+
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(
+    spatial=st.tuples(st.integers(2, 7), st.integers(2, 4)),
+    sizes=st.tuples(*[st.tuples(st.integers(1, 4), st.integers(1, 3))] * 2),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    pad=st.integers(0, 4),
+    groups=st.integers(1, 2),
+    seed=st.integers(0, 9),
+)
+def test_bands_of_image_rows_are_jacfwd(spatial, sizes, stride, dilation, pad, groups, seed):
+    """A residual block, scalings between, and a convolution behind, of any geometry without wrapping."""
+    rng = np.random.default_rng(seed)
+
+    def conv(kernel, spatial, channels, **options):
+        taps = jnp.asarray(rng.standard_normal((*kernel, 2 // options.get("groups", 1), channels)), jnp.float32)
+        return la.Convolution(taps, spatial, **options)
+
+    same = conv((3, 3), spatial, 2)
+    try:
+        inner = conv(sizes[0], spatial, 2, padding=((pad, sizes[0][0] - 1 - pad % 2), (1, sizes[0][1])), groups=groups)
+        outer = conv(sizes[1], inner.out_spatial, 4, stride=stride, dilation=dilation, padding=((pad, 2), (2, 1)))
+    except la.LinearAlgebraError:
+        return
+
+    def f(x):
+        x = 2 * x + jnp.sin(x) * jnp.tanh(same.apply(jnp.cos(x)[None]))[0]
+        return -jnp.tanh(outer.apply(jnp.sin(inner.apply(x[None]))))[0]
+
+    x = jnp.asarray(rng.standard_normal((*spatial, 2)), jnp.float32)
+
+    @jax.jit
+    def both(x):
+        graph, out = derivative_graph(f, x), jax.eval_shape(f, x)
+        assert banded_cost(graph) > 0
+        return banded_entries(graph, (out.size, x.size), out.dtype), jax.jacfwd(f)(x).reshape(-1, x.size)
+
+    entries, expected = both(x)
+    np.testing.assert_allclose(entries, expected, atol=1e-6 * np.abs(expected).max(initial=1))
+
+
+def test_bands_serve_where_they_cost_less_and_images_without_wrapping_only():
+    conv = la.Convolution(jnp.ones((3, 3, 2, 2)), (12, 4))
+    graph = derivative_graph(lambda x: conv.apply(jnp.tanh(conv.apply(x[None])))[0], jnp.ones((12, 4, 2)))
+    assert banded_cost(graph) < 0.3 * 2 * 96**3
+    assert structured_cost(graph, (96, 96)) == banded_cost(graph) + 2 * 96**2
+    around = la.Convolution(jnp.ones((3, 3, 2, 2)), (12, 4), padding="circular")
+    for f in (lambda x: around.apply(around.apply(x[None]))[0], jnp.tanh, lambda x: x[1:]):
+        assert banded_cost(derivative_graph(f, jnp.ones((12, 4, 2)))) is None
 
 
 def kinds(A):

@@ -145,6 +145,30 @@ def test_gradient_of_a_spectrum_with_respect_to_the_parameters(net, x):
     np.testing.assert_allclose(gradient, 3 * np.outer(u[:, 0], vt[0]), atol=1e-4)
 
 
+def test_singular_values_of_all_layers_together_are_those_of_each(key):
+    """Equal and transposed shapes share a factorisation; layers with closed forms, stacks and constant layers too."""
+    rngs = nnx.Rngs(0)
+    conv = nnx.Conv(1, 2, (3, 3), rngs=rngs)
+    parts = {
+        "conv": lambda x: conv(x[None])[0],
+        "act": jnp.tanh,
+        "wide": lambda x: jnp.cos(jnp.arange(512.0).reshape(16, 32)) @ jnp.sin(x.reshape(-1)),
+        "dense": lambda x: jnp.cos(jnp.arange(128.0)).reshape(8, 16) @ x,
+    }
+    J = la.layer_jacobians(parts, jax.random.normal(key, (3, 4, 4, 1)))
+    J["depth"] = la.scan_jacobians(lambda h, a: jnp.sin(a * h), jnp.ones((3, 2)), jnp.ones(5), batched=True)
+    together, one_by_one = jax.jit(lambda J: (la.layer_svdvals(J), {k: la.svdvals(b) for k, b in J.items()}))(J)
+    assert set(together) == set(J)
+    for path, values in one_by_one.items():
+        assert together[path].shape == values.shape and together[path].dtype == values.dtype
+        np.testing.assert_allclose(together[path], values, rtol=1e-6, atol=1e-5)
+    some = la.LayerJacobians({path: J[path] for path in ("conv", "wide", "dense")})
+    text = jax.jit(la.layer_svdvals).lower(some).as_text()
+    assert text.count("gesdd") == 2  # 32×16 and 16×32 in one stack, 8×16 in another
+    with pytest.raises(NonFiniteError):
+        la.layer_svdvals({"bad": la.Batch(la.Diagonal, jnp.full((1, 2), jnp.nan))})
+
+
 def test_end_to_end_is_the_product_of_a_sequential_net(key):
     rngs = nnx.Rngs(0)
     net = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.LayerNorm(4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs))

@@ -1,0 +1,239 @@
+"""Entries of compositions of two-dimensional convolutions, by bands of image rows.
+
+A row of the output image depends on a few rows of the input image only. The derivative is built from the output to the
+input: after each convolution, output row h is one matrix [p, b·q] over the b input rows that it reaches, p and q being
+the values in one row of either image. A convolution takes such a band to a wider one by one matrix product for each b,
+since its taps are the same for every h; zeros outside of the band are neither multiplied nor stored.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lax_linalg.jacobian.graph import Graph, Node, Term
+from lax_linalg.jacobian.slabs import row_matrices
+from lax_linalg.operators.convolution import Convolution
+
+
+class _Unsupported(Exception):
+    """The graph has something else than convolutions of images, scalings and sums."""
+
+
+class _Diagonal(NamedTuple):
+    """diag(scale) from an image onto itself; None for the identity."""
+
+    scale: jax.Array | None
+
+
+class _Band(NamedTuple):
+    """Output row h by input row stride · h − front + b: blocks[h, :, b, :]; of no meaning where there is no such row.
+
+    `blocks` is [H, p, width, q], or its shape where costs are counted.
+    """
+
+    blocks: Any
+    stride: int
+    front: int
+
+    @property
+    def width(self) -> int:
+        return self.blocks.shape[2]
+
+    def rows(self) -> np.ndarray:
+        """The input row of each block, [H, width]."""
+        return np.arange(self.blocks.shape[0])[:, None] * self.stride - self.front + np.arange(self.width)
+
+    def inside(self, height: int) -> np.ndarray:
+        """Whether an image of that height has the row."""
+        return (self.rows() >= 0) & (self.rows() < height)
+
+
+def banded_cost(graph: Graph) -> float | None:
+    """FLOPs, and entries written beside the output, of `banded_entries`; None where it cannot serve.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> conv = la.Convolution(jnp.ones((3, 3, 1, 1)), (9, 9))
+        >>> f = lambda x: conv.apply(jnp.tanh(conv.apply(x[None])))[0]
+        >>> banded_cost(derivative_graph(f, jnp.zeros((9, 9, 1))))
+        36774.0
+    """
+    walk = _Walk(None)
+    try:
+        walk.band(graph)
+    except _Unsupported:
+        return None
+    return walk.cost
+
+
+def banded_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: jax.Array | None = None) -> jax.Array:
+    """All entries [m, n] of a derivative that `banded_cost` can serve; `into` are zeros to write them into.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> conv = la.Convolution(jnp.ones((3, 1, 1, 1)), (4, 1))
+        >>> graph = derivative_graph(lambda x: conv.apply(conv.apply(x[None]))[0], jnp.zeros((4, 1, 1)))
+        >>> print(banded_entries(graph, (4, 4), jnp.float32))
+        [[2. 2. 1. 0.]
+         [2. 3. 2. 1.]
+         [1. 2. 3. 2.]
+         [0. 1. 2. 2.]]
+    """
+    band = _Walk(dtype).band(graph)
+    blocks, height = band.blocks.astype(dtype), _image(graph.input)[0]
+    count, p, width, q = blocks.shape
+    matrix = jnp.zeros(shape, dtype) if into is None else into
+    rows, inside = band.rows(), band.inside(height)
+    whole = np.flatnonzero(inside.all(axis=1))
+    first, inner = (int(whole[0]), whole.size) if whole.size else (count, 0)
+
+    def write(h: jax.Array, matrix: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice(
+            matrix, blocks[h].reshape(p, width * q), (h * p, (h * band.stride - band.front) * q)
+        )
+
+    if inner:
+        matrix = jax.lax.fori_loop(first, first + inner, write, matrix)
+    for h in (*range(first), *range(first + inner, count)):
+        reached = np.flatnonzero(inside[h])
+        if reached.size:
+            low, high = int(reached[0]), int(reached[-1]) + 1
+            part = blocks[h, :, low:high].reshape(p, (high - low) * q)
+            matrix = jax.lax.dynamic_update_slice(matrix, part, (h * p, int(rows[h, low]) * q))
+    return matrix
+
+
+class _Walk:
+    """Carries the derivative of the output by each node from the last node to the input.
+
+    Args:
+        dtype: of the entries; None to count costs only.
+    """
+
+    def __init__(self, dtype: Any):
+        self.dtype, self.cost = dtype, 0.0
+
+    def band(self, graph: Graph) -> _Band:
+        out = graph.output
+        if out is None or out.operator is not None or out.index is not None:
+            raise _Unsupported
+        pending: dict[int, list[_Diagonal | _Band]] = {id(out.source): [_Diagonal(out.scale)]}
+        for node in reversed(graph.nodes[1:]):
+            if id(node) not in pending:
+                continue
+            total = self.total(pending.pop(id(node)), node)
+            for term in node.terms:
+                pending.setdefault(id(term.source), []).append(self.through(total, term, node))
+        found = self.total(pending.pop(id(graph.input), []), graph.input)
+        if isinstance(found, _Diagonal):
+            raise _Unsupported
+        return found
+
+    def through(self, left: _Diagonal | _Band, term: Term, node: Node) -> _Diagonal | _Band:
+        """left · operator · diag(scale), `left` ending at `node`."""
+        A = term.operator
+        if term.index is not None:
+            raise _Unsupported
+        if A is None:
+            if isinstance(left, _Band):
+                return left if term.scale is None else self.scaled(left, term.scale, term.source)
+            return _Diagonal(_times(left.scale, term.scale))
+        if not isinstance(A, Convolution) or len(A.out_spatial) != 2 or A.circular:
+            raise _Unsupported
+        if (*A.spatial, A.in_channels) != _image(term.source):  # type: ignore[misc]
+            raise _Unsupported
+        return self.scaled(self.convolved(left, A, node), term.scale, term.source)
+
+    def convolved(self, left: _Diagonal | _Band, A: Convolution, node: Node) -> _Band:
+        """left · A as a band."""
+        k, stride, dilation, front = A.kernel.shape[0], A.stride[0], A.dilation[0], A.pads[0][0]  # type: ignore[index]
+        reach = (k - 1) * dilation + 1
+        height, p, q = _image(node)[0], math.prod(_image(node)[1:]), A.spatial[1] * A.in_channels  # type: ignore[index]
+        if isinstance(left, _Diagonal):
+            shape = (height, p, reach, q)
+            self.cost += 2.0 * math.prod(shape)
+            if self.dtype is None:
+                return _Band(jax.ShapeDtypeStruct(shape, A.dtype), stride, front)
+            taps = row_matrices(A).transpose(1, 0, 2)
+            blocks = jnp.zeros((p, reach, q), A.dtype).at[:, ::dilation].set(taps) if dilation > 1 else taps
+            rows = jnp.ones((), blocks.dtype) if left.scale is None else left.scale
+            rows = jnp.broadcast_to(rows.reshape(-1), (height * p,)).reshape(height, p, 1, 1)
+            return _Band(blocks[None] * rows, stride, front)
+        steps, rows, _, r = left.blocks.shape
+        shape = (steps, rows, stride * (left.width - 1) + reach, q)
+        self.cost += 4.0 * math.prod(shape)
+        taps = None if self.dtype is None else row_matrices(A).transpose(1, 0, 2).reshape(r, k * q)
+        blocks: Any = jax.ShapeDtypeStruct(shape, A.dtype) if taps is None else jnp.zeros(shape, left.blocks.dtype)
+        inside = left.inside(height)
+        for b in range(left.width):  # the rows that the image in between does not have take no part
+            steps_in = np.flatnonzero(inside[:, b])
+            self.cost += 2.0 * steps_in.size * rows * r * k * q
+            if taps is not None and steps_in.size:
+                some = slice(int(steps_in[0]), int(steps_in[-1]) + 1)
+                product = left.blocks[some, :, b].reshape(-1, r) @ taps.astype(left.blocks.dtype)
+                reached = slice(stride * b, stride * b + reach, dilation)
+                blocks = blocks.at[some, :, reached].add(product.reshape(-1, rows, k, q))
+        return _Band(blocks, stride * left.stride, stride * left.front + front)
+
+    def scaled(self, band: _Band, scale: jax.Array | None, source: Node) -> _Band:
+        """band · diag(scale)."""
+        height, q = _image(source)[0], math.prod(_image(source)[1:])
+        if self.dtype is None:
+            return band
+        if scale is None or jnp.ndim(scale) == 0:
+            return band if scale is None else band._replace(blocks=band.blocks * scale)
+        picked = scale.reshape(height, q)[np.clip(band.rows(), 0, height - 1)]
+        return band._replace(blocks=band.blocks * picked[:, None])
+
+    def total(self, parts: list[_Diagonal | _Band], node: Node) -> _Diagonal | _Band:
+        """The sum of what leads to one node."""
+        bands = [part for part in parts if isinstance(part, _Band)]
+        diagonals = [part for part in parts if isinstance(part, _Diagonal)]
+        if not parts:
+            raise _Unsupported
+        scale: Any = diagonals[0].scale if diagonals else None
+        for part in diagonals[1:]:
+            scale = (1.0 if scale is None else scale) + (1.0 if part.scale is None else part.scale)
+        if not bands:
+            return _Diagonal(scale)
+        fronts = [band.front for band in bands] + [0] * bool(diagonals)
+        backs = [band.width - band.front for band in bands] + [1] * bool(diagonals)
+        if {band.stride for band in bands} != {bands[0].stride} or (diagonals and bands[0].stride != 1):
+            raise _Unsupported
+        front, back = max(fronts), max(backs)
+        count, p, _, q = bands[0].blocks.shape
+        self.cost += 2.0 * count * p * (front + back) * q * (len(parts) - 1)
+        if self.dtype is None:
+            shape = (count, p, front + back, q)
+            return _Band(jax.ShapeDtypeStruct(shape, bands[0].blocks.dtype), bands[0].stride, front)
+        padded = (
+            jnp.pad(b.blocks, ((0, 0), (0, 0), (front - b.front, back - b.width + b.front), (0, 0))) for b in bands
+        )
+        blocks = sum(padded, jnp.zeros((), bands[0].blocks.dtype))
+        if diagonals:
+            values = jnp.ones((), blocks.dtype) if scale is None else jnp.asarray(scale)
+            values = jnp.broadcast_to(values.reshape(-1), (count * p,)).reshape(count, p)
+            here = jnp.arange(front + back)[:, None] == front
+            blocks = blocks + jnp.where(here & jnp.eye(p, dtype=bool)[:, None], values[:, :, None, None], 0)
+        return _Band(blocks, bands[0].stride, front)
+
+
+def _image(node: Node) -> tuple[int, ...]:
+    """(H, W, channels) of one image, which may be a batch of one."""
+    shape = node.shape[1:] if len(node.shape) == 4 and node.shape[0] == 1 else node.shape
+    if len(shape) != 3:
+        raise _Unsupported
+    return shape
+
+
+def _times(a: jax.Array | None, b: jax.Array | None) -> jax.Array | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return (a.reshape(-1) if jnp.ndim(a) else a) * (b.reshape(-1) if jnp.ndim(b) else b)
