@@ -9,7 +9,7 @@ import pytest
 
 GALLERY = pathlib.Path(__file__).parents[2] / "docs" / "gallery"
 SMALL = {
-    "deep_conv": {"depths": (2, 4)},
+    "deep_conv": {"depths": (4,)},
     "nearest_defective": {"order": 4, "grid": 24},
     "phase_diagram": {"width": 32, "points": 6},
     "pseudospectra": {"order": 12, "grid": 24},

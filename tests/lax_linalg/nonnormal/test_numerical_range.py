@@ -72,7 +72,7 @@ def test_radius_of_a_jordan_block(n):
     assert r.upper <= r.lower * (1 + 2e-6)
 
 
-@hypothesis.given(st.integers(0, 1000), st.integers(1, 8), st.booleans())
+@hypothesis.given(st.integers(0, 1000), st.sampled_from([1, 3, 8]), st.booleans())
 @hypothesis.settings(max_examples=20, deadline=None)
 def test_radius_brackets(seed, n, complex_):
     a = stable(seed, n, complex_=complex_, departure=3.0)

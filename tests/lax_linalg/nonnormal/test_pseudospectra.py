@@ -74,7 +74,7 @@ def test_toeplitz_symbol():
     assert np.all(got <= r**16 * np.sqrt((1 - r**2) / (1 - r**32)) * (1 + 1e-5) + 1e-15)
 
 
-@hypothesis.given(st.integers(0, 10**6), st.integers(1, 16), st.booleans(), st.floats(-6, 6))
+@hypothesis.given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 16]), st.booleans(), st.floats(-6, 6))
 @hypothesis.settings(max_examples=20, deadline=None)
 def test_against_one_svd_a_point(seed, n, complex_, magnitude):
     A = 10**magnitude * stable(seed, n, departure=2.0, complex_=complex_)
@@ -110,13 +110,13 @@ def test_adaptive_grid():
 
 
 def test_projections_lie_inside():
-    n = 40
+    n = 24
     A = jnp.asarray(grcar(n) / 3, jnp.float32)
     J = la.jacobian(lambda x: A @ x, jnp.zeros(n))
     box = (-1.0, 1.5, -1.2, 1.2)
     true = la.pseudospectrum(np.asarray(A), grid=9, box=box)
     previous = np.inf
-    for steps in (8, 20, n):
+    for steps in (8, n):
         P = la.pseudospectrum(J, grid=9, box=box, krylov=steps)
         assert P.inner and P.eigenvalues.shape == (steps,)
         assert np.all(P.sigma_min >= true.sigma_min - P.error - 1e-5)
@@ -141,7 +141,7 @@ def test_arnoldi_relation():
         la.arnoldi(np.ones((2, 3)), 1)
 
 
-@hypothesis.given(st.integers(0, 10**6), st.integers(2, 10), st.floats(-4, 0), st.booleans())
+@hypothesis.given(st.integers(0, 10**6), st.sampled_from([2, 4, 9]), st.floats(-4, 0), st.booleans())
 @hypothesis.settings(max_examples=15, deadline=None)
 def test_extremes_bracket_what_a_grid_finds(seed, n, exponent, complex_):
     A, eps = stable(seed, n, departure=1.0, complex_=complex_), 10**exponent

@@ -16,7 +16,7 @@ from nonnormal_matrices import normal, stable
 import lax_linalg as la
 
 
-@hypothesis.given(st.integers(0, 10**6), st.integers(1, 7), st.floats(0.1, 0.99), st.booleans())
+@hypothesis.given(st.integers(0, 10**6), st.sampled_from([1, 3, 6]), st.floats(0.1, 0.99), st.booleans())
 @hypothesis.settings(max_examples=20, deadline=None)
 def test_the_supremum_is_found_and_proved(seed, n, radius, complex_):
     A = stable(seed, n, radius, 2.0, complex_)
