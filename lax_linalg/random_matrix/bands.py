@@ -11,7 +11,8 @@ import numpy as np
 from lax_linalg.random_matrix.implicit_solver import Equations, density, solve
 
 COARSE = 300  # points that look for the bands
-FINE = 257  # nodes in each band
+FINE, FINEST = 257, 2056  # nodes in each band: as many as give the mean to MEAN, which is known exactly
+MEAN = 1e-10
 LOWEST = -690.0  # log of the smallest float64
 SILENT = 1e-10  # density per unit of log x that counts as zero
 APART = 1e-6  # distance in log x that is kept from point masses
@@ -44,9 +45,13 @@ class Band:
         return self.low + (self.high - self.low) * xp.sin(angle / 2) ** 2
 
     def quadrature(self) -> tuple[np.ndarray, np.ndarray]:
-        """x and mass at the nodes."""
+        """x and mass at the nodes; of a truncated band the mass below, which is a node at its end."""
         weights = density(self.h) * 0.5 * (self.high - self.low) * np.sin(self.angles) * np.pi / len(self.h)
-        return np.exp(self.log_x(self.angles)), weights
+        nodes = np.exp(self.log_x(self.angles))
+        if not self.truncated:
+            return nodes, weights
+        rest = max(self.mass - float(np.sum(weights)), 0.0)
+        return np.append(nodes, math.exp(self.low)), np.append(weights, rest)
 
 
 def find_bands(
@@ -79,14 +84,23 @@ def find_bands(
     # The outer edges are known exactly.
     starts = np.where((first == 0) & (not truncated), bottom, starts)
     stops = np.where((last == COARSE - 3) & (inside < APART), top, stops)
-    angles = np.pi * (np.arange(FINE) + 0.5) / FINE
-    solutions = [solve(equations, low + (high - low) * np.sin(angles / 2) ** 2) for low, high in zip(starts, stops)]
-    # The midpoint rule in the angle is spectrally accurate between square-root edges. A band that is cut off on its
-    # way to zero, or is alone, takes what the others leave.
-    masses = [
-        float(np.sum(density(h) * np.sin(angles)) * 0.5 * np.pi * (high - low) / FINE)
-        for (h, _), low, high in zip(solutions, starts, stops)
-    ]
+    # The midpoint rule in the angle is spectrally accurate between square-root edges, but an edge next to a point mass
+    # makes it wait for nodes that resolve their distance.
+    count, continuous = FINE, math.exp(middle) - sum(mass * math.exp(position) for position, mass in atoms)
+    while True:
+        angles = np.pi * (np.arange(count) + 0.5) / count
+        logs = [low + (high - low) * np.sin(angles / 2) ** 2 for low, high in zip(starts, stops)]
+        solutions = [solve(equations, log_x) for log_x in logs]
+        weights = [
+            density(h) * np.sin(angles) * 0.5 * np.pi * (high - low) / count
+            for (h, _), low, high in zip(solutions, starts, stops)
+        ]
+        first = sum(float(np.sum(weight * np.exp(log_x))) for weight, log_x in zip(weights, logs))
+        if abs(first - continuous) <= MEAN * math.exp(middle) or 2 * count > FINEST:
+            break
+        count *= 2
+    masses = [float(np.sum(weight)) for weight in weights]
+    # A band that is cut off on its way to zero, or is alone, takes what the others leave.
     if truncated or len(masses) == 1:
         masses[0] = 1 - equations.zero_mass - sum(mass for _, mass in atoms) - sum(masses[1:])
     bands: list[Band] = []

@@ -18,6 +18,7 @@ from lax_linalg.random_matrix.s_transform import RationalS
 
 RANGE = 8.5  # P(|z| > 8.5) = 2e-17
 FLAT = 1e-13  # a stretch whose slope varies less is a point mass
+DEEPEST = 16  # panels at a zero of the slope begin with 4^−16 of the widest
 NODES = 16  # Gauss–Legendre nodes in a panel
 INTERPOLATION = 14  # degree of the panel polynomials that continue φ'² into the complex plane
 BEND = 0.25  # slope with which it leaves a turning point
@@ -82,9 +83,26 @@ class SlopeLaw(Law):
             # The vertex of the parabola through three neighbours is where the slope turns, to the grid's third order.
             y0, y1, y2 = values[turns - 1], values[turns], values[turns + 1]
             vertex = z[turns] + 0.5 * (z[1] - z[0]) * (y0 - y2) / (y0 - 2 * y1 + y2)
-            points = [a, *vertex.tolist(), b]
+            points = [a, *(self._zero_between(z[i - 1], z[i + 1], v) for i, v in zip(turns, vertex.tolist())), b]
             branches += list(itertools.pairwise(points))
         return tuple(branches), tuple(flats)
+
+    def _zero_between(self, low: float, high: float, otherwise: float) -> float:
+        """Where the slope passes through zero: there φ'² must reach it, or no mass comes close to zero."""
+        with double_precision():
+            ends = self.activation.slope(math.sqrt(self.length) * jnp.array([low, high]))
+            if not float(ends[0]) * float(ends[1]) < 0:
+                return otherwise
+            sign = jnp.sign(ends[1])
+            return float(
+                bisect_monotone(
+                    lambda t: sign * self.activation.slope(math.sqrt(self.length) * t),
+                    jnp.array(0.0),
+                    jnp.array(low),
+                    jnp.array(high),
+                    60,
+                )
+            )
 
     @functools.cached_property
     def atoms(self) -> tuple[tuple[float, float], ...]:  # type: ignore[override]
@@ -142,15 +160,24 @@ class SlopeLaw(Law):
 
     @functools.cached_property
     def _panels(self) -> list[tuple[float, float, float, float]]:
-        """(start, end, branch start, branch end): at most half a unit wide, narrower towards inner branch ends."""
+        """(start, end, branch start, branch end): at most half a unit wide, narrower towards inner branch ends.
+
+        Towards zeros of the slope they shrink by factors of 4 down to the last nine digits: products are singular at
+        zero there, and follow the law through all scales.
+        """
         widest = 0.5 / max(1.0, math.sqrt(self.length))
         panels = []
-        for a, b in self._pieces[0]:
+        for (a, b), (at_a, at_b) in zip(self._pieces[0], self._branch_values.tolist()):
             half = 0.5 * (b - a)
-            graded = [g for g in widest * 2.0 ** np.arange(-4, 0) if g < half]
             even = np.linspace(0.0, half, 1 + math.ceil(half / widest))
-            fine = np.array(sorted({0.0, *graded, *even.tolist()}))
-            left, right = (even if a == -RANGE else fine), (even if b == RANGE else fine)
+
+            def towards(end: float, value: float, half: float = half, even: np.ndarray = even) -> np.ndarray:
+                if abs(end) == RANGE:
+                    return even
+                steps = 4.0 ** np.arange(-DEEPEST, 0) if value < FLAT else 2.0 ** np.arange(-4, 0)
+                return np.array(sorted({0.0, *[g for g in widest * steps if g < half], *even.tolist()}))
+
+            left, right = towards(a, at_a), towards(b, at_b)
             edges = [*(a + left), *(b - right[-2::-1])]
             panels += [(low, high, a, b) for low, high in itertools.pairwise(edges)]
         return panels

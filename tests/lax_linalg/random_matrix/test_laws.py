@@ -164,6 +164,28 @@ def test_moments_of_deep_erf_networks_in_closed_form(x64):
         assert law.relative_variance == pytest.approx(spread, rel=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("activation", "weights", "depth", "weight_variance"),
+    [
+        ("hard_tanh", "orthogonal", 3, 2.0),  # the band ends 1e-2 from a point mass
+        pytest.param("hard_tanh", "orthogonal", 32, 1.05, marks=pytest.mark.slow),
+        pytest.param("gelu", "gaussian", 3, 2.0, marks=pytest.mark.slow),  # slopes through zero: mass at all scales
+        pytest.param("silu", "orthogonal", 3, 2.0, marks=pytest.mark.slow),
+        pytest.param("gelu", "gaussian", 1, 1.3, marks=pytest.mark.slow),
+        pytest.param("tanh", "orthogonal", 32, 1.05, marks=pytest.mark.slow),
+    ],
+)
+def test_quadrature_of_networks_has_their_exact_moments(activation, weights, depth, weight_variance, x64):
+    law = la.JacobianLaw(activation, weights, depth, weight_variance, length=1.0)
+    nodes, mass = law.quadrature()
+    assert np.sum(mass) == pytest.approx(1, abs=1e-8)
+    for k in (1, 2, 3):
+        assert np.sum(mass * nodes**k) == pytest.approx(law.moment(k), rel=1e-8)
+    for band in law._bands:
+        if band.truncated:  # what is left out below is next to nothing
+            assert band.quadrature()[1][-1] < 1e-7
+
+
 def test_corners_and_sums_of_orthogonal_matrices():
     n, rng = 400, np.random.default_rng(0)
     q = stats.ortho_group.rvs(n, random_state=rng)
