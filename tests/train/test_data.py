@@ -81,7 +81,8 @@ def test_the_test_set_is_measured_once_at_the_end(tmp_path):
 
 def write_idx(path, array):
     header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    (gzip.open if path.suffix == ".gz" else open)(path, "wb").write(header + array.tobytes())
+    content = header + array.tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 def test_idx_files_are_read_as_written_plain_or_gzipped(tmp_path):
