@@ -27,7 +27,10 @@ def test_powers_of_integers_are_exact(eigenvalue):
 
 
 @hypothesis.given(
-    st.complex_numbers(max_magnitude=1.5, allow_nan=False), st.sampled_from([1, 2, 5]), st.integers(0, 12), st.integers(0, 12)
+    st.complex_numbers(max_magnitude=1.5, allow_nan=False),
+    st.sampled_from([1, 2, 5]),
+    st.integers(0, 12),
+    st.integers(0, 12),
 )
 @hypothesis.settings(max_examples=20, deadline=None)
 def test_powers_multiply(eigenvalue, size, j, k):

@@ -112,7 +112,9 @@ def test_normal_matrices_have_one(A):
     assert la.kreiss_constant(np.asarray(A) - 1.01 * np.eye(len(A)), continuous=True)[:2] == (1.0, 1.0)
 
 
-@hypothesis.given(st.integers(0, 10**6), st.sampled_from([2, 4, 9]), st.floats(0.1, 0.999), st.floats(0.1, 4.0), st.booleans())
+@hypothesis.given(
+    st.integers(0, 10**6), st.sampled_from([2, 4, 9]), st.floats(0.1, 0.999), st.floats(0.1, 4.0), st.booleans()
+)
 @hypothesis.settings(max_examples=25, deadline=None)
 def test_kreiss_matrix_theorem(seed, n, radius, departure, complex_):
     A = stable(seed, n, radius, departure, complex_)
