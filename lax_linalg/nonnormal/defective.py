@@ -28,7 +28,8 @@ class NearestDefective(NamedTuple):
 
     Attributes:
         lower: a proved lower bound of ‖E‖₂ over all E such that A + E has a multiple eigenvalue.
-        upper: ‖perturbation‖₂, an upper bound that is attained; in general the distance itself.
+        upper: ‖perturbation‖₂, a proved upper bound. It is the distance itself if the search met the lowest saddle
+            point of σ_min, which is its purpose but not proved; `proved` says where the lower bound leaves no doubt.
         z: the multiple eigenvalue of A + perturbation.
         pair: the two eigenvalues of A that collide there, complex [2].
         perturbation: E, complex [n, n].
@@ -46,14 +47,26 @@ class NearestDefective(NamedTuple):
     pair: np.ndarray
     perturbation: np.ndarray
 
+    @property
+    def proved(self) -> Any:
+        """Whether the two bounds meet to six digits, so that `upper` is the distance; a batch has an array of them.
+
+        Example:
+            >>> import lax_linalg as la
+            >>> bool(la.nearest_defective([[1.0, 3.0], [0.0, -1.0]]).proved)
+            True
+        """
+        return np.asarray(self.upper) <= np.asarray(self.lower) * (1 + 1e-6)
+
 
 def nearest_defective(A: Any) -> NearestDefective:
     """Distance to the nearest defective matrix, min {‖E‖₂ : A + E has a multiple eigenvalue}, over complex E.
 
     It is the ε at which two components of the ε-pseudospectrum first meet, and half the least gap between eigenvalues
     if A is normal. Saddle points of σ_min(zI − A) between close or ill-conditioned eigenvalues are found by Newton's
-    method; the lowest gives `upper`, with the matrix that attains it. The search does not prove that there is no lower
-    saddle point, and `lower` does not depend on it: separating λ_i from the rest by a similarity of condition
+    method; the lowest gives `upper`, with the matrix that attains it. The search follows the closest pairs only and does
+    not prove that there is no lower saddle point: `upper` is always an upper bound, and the distance where that point
+    was met. `lower` does not depend on the search: separating λ_i from the rest by a similarity of condition
     p_i + √(p_i² − 1), p_i = 1/|y_iᴴx_i|, shows that λ_i meets no other eigenvalue below sep_i/2 over that number, and
     it takes two eigenvalues to meet.
 

@@ -27,6 +27,7 @@ def test_two_by_two(b):
     want = np.linalg.svd(A, compute_uv=False)[-1]
     assert d.lower <= want * (1 + 1e-12) <= d.upper * (1 + 1e-9)
     np.testing.assert_allclose([d.lower, d.upper], want, rtol=1e-9)  # for n = 2 the lower bound is sharp
+    assert d.proved
     np.testing.assert_allclose(d.pair, [-1, 1])
     assert_multiple(A, d)
 
@@ -52,7 +53,7 @@ def test_published_examples(A, want):
     # R. O. Akinola, M. A. Freitag, A. Spence, "The calculation of the distance to a nearby defective matrix"
     d = la.nearest_defective(A)
     assert d.upper == pytest.approx(want, rel=1e-4)
-    assert d.lower <= want
+    assert d.lower <= want and not d.proved  # the search met the published distance; the lower bound is below it
     assert_multiple(A, d)
 
 
@@ -131,7 +132,7 @@ def test_unitary_similarity_scaling_and_batches():
     d = la.nearest_defective(np.stack([A, 10 * q @ A @ q.T, A - 3 * np.eye(6)]))
     np.testing.assert_allclose(d.upper[1:], d.upper[0] * np.array([10, 1]), rtol=1e-6)
     np.testing.assert_allclose(d.lower[1:], d.lower[0] * np.array([10, 1]), rtol=1e-6)
-    assert d.perturbation.shape == (3, 6, 6)
+    assert d.perturbation.shape == (3, 6, 6) and d.proved.shape == (3,)
     assert la.nearest_defective([[2.0]]).upper == np.inf
     with pytest.raises(la.DimensionMismatch, match="2×3"):
         la.nearest_defective(np.ones((2, 3)))

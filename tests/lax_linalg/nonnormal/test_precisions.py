@@ -93,3 +93,37 @@ def test_vmap():
     batch = jnp.stack([jnp.asarray(stable(s, 4), jnp.float32) for s in range(3)])
     together = jax.vmap(la.eigenvector_condition_number)(batch)
     np.testing.assert_allclose(together[1], la.eigenvector_condition_number(batch[1]), rtol=1e-3)
+
+
+INSTRUMENTS = {
+    "henrici": la.henrici,
+    "eigenvalue_condition_numbers": la.eigenvalue_condition_numbers,
+    "eigenvector_condition_number": la.eigenvector_condition_number,
+    "power_norms": lambda A: la.power_norms(A, 3),
+    "numerical_range": lambda A: la.numerical_range(A, 4),
+    "numerical_radius": la.numerical_radius,
+    "kreiss_constant": la.kreiss_constant,
+    "transient_growth": lambda A: la.transient_growth(A, steps=4),
+    "pseudospectrum": lambda A: la.pseudospectrum(A, grid=4, box=(-1, 1, -1, 1)).sigma_min,
+    "adaptive pseudospectrum": lambda A: la.pseudospectrum(A, grid=17, box=(-1, 1, -1, 1), levels=[0.1]).sigma_min,
+    "pseudospectral_radius": lambda A: la.pseudospectral_radius(A, 0.1),
+    "pseudospectral_abscissa": lambda A: la.pseudospectral_abscissa(A, 0.1),
+    "nearest_defective": lambda A: la.nearest_defective(A)[:2],
+}
+
+
+@pytest.mark.parametrize("name", INSTRUMENTS)
+def test_jacobians_batches_and_the_hosts_route_give_what_the_dense_matrix_does(name):
+    instrument = INSTRUMENTS[name]
+    W = jnp.asarray(stable(4, 4, radius=0.8), jnp.float32)
+    batch = la.Batch(lambda scale, w: la.Dense(scale * w), jnp.array([1.0, 0.5]), (W,))
+    dense, half = jax.tree.leaves(instrument(W)), jax.tree.leaves(instrument(W / 2))
+    jacobian = jax.tree.leaves(instrument(la.jacobian(lambda x: jnp.tanh(W @ x), jnp.zeros(4))))
+    with la.platform.forced("host"):
+        host = jax.tree.leaves(instrument(W))
+    together = jax.tree.leaves(instrument(batch))
+    assert len(dense) == len(jacobian) == len(host) == len(together) > 0
+    for one, j, h, both, other in zip(dense, jacobian, host, together, half):
+        for found in (j, h, both[0]):
+            np.testing.assert_allclose(found, one, rtol=2e-3, atol=1e-5)
+        np.testing.assert_allclose(both[1], other, rtol=2e-3, atol=1e-5)
