@@ -64,7 +64,7 @@ def nearest_defective(A: Any) -> NearestDefective:
 
     It is the ε at which two components of the ε-pseudospectrum first meet, and half the least gap between eigenvalues
     if A is normal. Saddle points of σ_min(zI − A) between close or ill-conditioned eigenvalues are found by Newton's
-    method; the lowest gives `upper`, with the matrix that attains it. The search follows the closest pairs only and does
+    method; the lowest gives `upper`, with the matrix that attains it. The search follows close pairs only and does
     not prove that there is no lower saddle point: `upper` is always an upper bound, and the distance where that point
     was met. `lower` does not depend on the search: separating λ_i from the rest by a similarity of condition
     p_i + √(p_i² − 1), p_i = 1/|y_iᴴx_i|, shows that λ_i meets no other eigenvalue below sep_i/2 over that number, and
