@@ -25,7 +25,7 @@ from models.parametrizations import OrthogonalMatrix
 
 _activation = activation  # the constructors' argument of that name hides the function
 
-OUTER = ("activation", "kernel_init")
+OUTER = ("activation", "kernel_init", "modrelu_bias")
 OPTIONS = {
     "orthogonal": (*OUTER, "parametrization", "trivialization", "rebase_every", "init", "reflections", "negative"),
     "near_identity": (*OUTER, "epsilon", "antisymmetric"),
@@ -39,9 +39,16 @@ OUTPUTS = ("last", "every")
 class ModReLU(nnx.Module):
     """modReLU of real numbers, sign(z) max(|z| + b, 0) with a learned b for each unit: keeps the sign, as tanh does.
 
+    Over T steps b shrinks or swells a unit that keeps its sign by T b, so that for T in the thousands the usual range of
+    initial values forgets: there start from `bias` = 0, and let b learn at a rate that falls as 1/T.
+
     Args:
         features: number of units.
-        rngs: source of the initial b, uniform on [−0.01, 0.01].
+        bias: the initial b are uniform on [−bias, bias]; ≥ 0.
+        rngs: their source.
+
+    Raises:
+        LinearAlgebraError: for a negative bias.
 
     Example:
         >>> phi = ModReLU(2, rngs=nnx.Rngs(0))
@@ -51,8 +58,10 @@ class ModReLU(nnx.Module):
     Source: Arjovsky, Shah and Bengio, arXiv:1511.06464, eq. 8; for real units Helfrich et al., arXiv:1707.09520.
     """
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs):
-        self.bias = nnx.Param(jax.random.uniform(rngs.params(), (features,), minval=-0.01, maxval=0.01))
+    def __init__(self, features: int, *, bias: float = 0.01, rngs: nnx.Rngs):
+        if not bias >= 0:
+            raise LinearAlgebraError(f"the range of modReLU's initial biases must be ≥ 0, got {bias!r}")
+        self.bias = nnx.Param(jax.random.uniform(rngs.params(), (features,), minval=-bias, maxval=bias))
 
     def __call__(self, z: jax.Array) -> jax.Array:
         b = self.bias[...]
@@ -126,11 +135,13 @@ class RecurrentCell(nnx.RNNCellBase):
         hidden: module with a `size` n whose call gives W [n, n]: `OrthogonalMatrix`, `NearIdentity`, `FreeMatrix`.
         activation: "modrelu", or a name or function φ.
         kernel_init: initializer of U, or its name.
+        modrelu_bias: range of modReLU's initial biases.
         rngs: source of the initial weights.
 
     Raises:
         UnknownNameError: for an unknown activation or initializer.
         DimensionMismatch: for inputs of another size.
+        LinearAlgebraError: for a negative range.
 
     Cost: 2(n² + n in_features) FLOPs an example and step.
 
@@ -147,13 +158,15 @@ class RecurrentCell(nnx.RNNCellBase):
         *,
         activation: str | Activation = "tanh",
         kernel_init: str | Initializer = "he",
+        modrelu_bias: float = 0.01,
         rngs: nnx.Rngs,
     ):
         self.hidden = hidden
         self.in_features = positive("in_features", in_features)
         self.features = hidden.size
         self.input = Dense(in_features, self.features, kernel_init=kernel_init, rngs=rngs)
-        self.activation = ModReLU(self.features, rngs=rngs) if activation == "modrelu" else _activation(activation)
+        modrelu = activation == "modrelu"
+        self.activation = ModReLU(self.features, bias=modrelu_bias, rngs=rngs) if modrelu else _activation(activation)
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Callable | None = None
@@ -208,6 +221,7 @@ class OrthogonalRNNCell(RecurrentCell):
         hidden_features: n.
         activation: "modrelu", or a name or function φ.
         kernel_init: initializer of U, or its name.
+        modrelu_bias: range of modReLU's initial biases.
         rngs: source of the initial weights.
         **options: of `OrthogonalMatrix`: parametrization, trivialization, rebase_every, init, reflections, negative.
 
@@ -231,11 +245,13 @@ class OrthogonalRNNCell(RecurrentCell):
         *,
         activation: str | Activation = "modrelu",
         kernel_init: str | Initializer = "he",
+        modrelu_bias: float = 0.01,
         rngs: nnx.Rngs,
         **options: Any,
     ):
         hidden = OrthogonalMatrix(hidden_features, rngs=rngs, **options)
-        super().__init__(in_features, hidden, activation=activation, kernel_init=kernel_init, rngs=rngs)
+        outer: dict[str, Any] = {"activation": activation, "kernel_init": kernel_init, "modrelu_bias": modrelu_bias}
+        super().__init__(in_features, hidden, rngs=rngs, **outer)
 
 
 def make_cell(kind: str, in_features: int, hidden_features: int, *, rngs: nnx.Rngs, **options: Any) -> RecurrentCell:
@@ -246,7 +262,7 @@ def make_cell(kind: str, in_features: int, hidden_features: int, *, rngs: nnx.Rn
             variance 1/n unless `hidden_init` says otherwise).
         in_features, hidden_features: sizes.
         rngs: source of the initial weights.
-        **options: activation and kernel_init of every cell; those of the cell's hidden map.
+        **options: activation, kernel_init and modrelu_bias of every cell; those of the cell's hidden map.
 
     Raises:
         UnknownNameError: for another kind.
@@ -292,7 +308,8 @@ class RecurrentNet(nnx.Module):
         hidden: number of units n.
         cell: "orthogonal", "near_identity", "irnn" or "free".
         outputs: "last" (logits [B, C] from the last state) or "every" (logits [B, T, C]).
-        activation, kernel_init: of the cell; its own defaults unless given.
+        activation, kernel_init, modrelu_bias: of the cell; its own defaults unless given.
+        head_init: initializer of the head, or its name; "zeros" starts from equal logits.
         parametrization, trivialization, rebase_every, init, reflections, negative: of the orthogonal cell.
         epsilon, antisymmetric: of the near_identity cell.
         hidden_init: of the hidden matrix of the irnn and free cells.
@@ -318,8 +335,10 @@ class RecurrentNet(nnx.Module):
         hidden: int = 128,
         cell: str = "orthogonal",
         outputs: str = "last",
+        head_init: str | Initializer = "he",
         activation: str | Activation | None = None,
         kernel_init: str | Initializer | None = None,
+        modrelu_bias: float | None = None,
         hidden_init: str | Initializer | None = None,
         parametrization: str | None = None,
         trivialization: str | None = None,
@@ -332,7 +351,7 @@ class RecurrentNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         given = {
-            "activation": activation, "kernel_init": kernel_init, "hidden_init": hidden_init,
+            "activation": activation, "kernel_init": kernel_init, "modrelu_bias": modrelu_bias, "hidden_init": hidden_init,
             "parametrization": parametrization, "trivialization": trivialization, "rebase_every": rebase_every,
             "init": init, "reflections": reflections, "negative": negative, "epsilon": epsilon,
             "antisymmetric": antisymmetric,
@@ -343,7 +362,7 @@ class RecurrentNet(nnx.Module):
         self.outputs = outputs
         self.pixels = len(input_shape) != 2
         self.cell = make_cell(cell, 1 if self.pixels else input_shape[1], hidden, rngs=rngs, **options)
-        self.head = Dense(self.cell.features, num_classes, kernel_init="he", rngs=rngs)
+        self.head = Dense(self.cell.features, num_classes, kernel_init=head_init, rngs=rngs)
 
     def states(self, x: jax.Array) -> jax.Array:
         """All states [T, B, n] of sequences [B, T, d]."""
