@@ -3,7 +3,8 @@
 NNX: the model is rebuilt as a private copy, whose submodules get a recording subclass of their own class, so nothing
 that another thread can see is touched and there is nothing to restore. Linen: `linen.intercept_methods`. In both, calls
 that happen inside a JAX transformation (scan, remat, jit …) see that transformation's tracers and are not recorded;
-an NNX module that runs its layers by scan may declare them by a method `scan_layers`.
+an NNX module that runs its layers by scan may declare them by a method `scan_layers`, and one that runs over time its
+states by `state_samples` and `state_step`.
 """
 
 from __future__ import annotations
@@ -260,7 +261,7 @@ class NNXStructure:
         whole = NNXLayer(self.graphdef, template, END_TO_END)
         reason = unfit([x], y, x.shape[0])
         end = Call(END_TO_END, None if reason else whole, (state,), x, y, True, reason)
-        return [*calls, *_depth(nnx.merge(self.graphdef.value, state), "depth", x, y), *skipped, end]
+        return [*calls, *_scanned(nnx.merge(self.graphdef.value, state), "", x, y), *skipped, end]
 
     def evaluation(self, state: Any) -> NNXStructure:
         """The same with every submodule in evaluation mode."""
@@ -325,14 +326,38 @@ class NNXScanStep:
         return step(h, x)
 
 
-def _depth(module: Any, path: str, x: Any, y: Any) -> list[Call]:
-    """The call of a stack's layers, if the module declares them by `scan_layers`."""
-    if not callable(getattr(module, "scan_layers", None)):
-        return []
-    _, xs = module.scan_layers()
-    graphdef, state = nnx.split(module)
-    step = NNXScanStep(Static(graphdef), path)
-    return [Call(path, None, (nnx.as_pure(state),), x, y, True, "", (), (step, xs))]
+@dataclasses.dataclass(frozen=True)
+class NNXStateStep:
+    """The step over time that a module declares, as a pure function (h, (state, shared), u) -> h' of one example."""
+
+    graphdef: Static
+    name: str = dataclasses.field(compare=False)
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, h: jax.Array, given: tuple[Any, Any], u: Any) -> jax.Array:
+        state, shared = given
+        return nnx.merge(self.graphdef.value, state).state_step(h, u, shared)
+
+
+def _scanned(module: Any, prefix: str, x: Any, y: Any) -> list[Call]:
+    """The calls of a stack's layers, and of a recurrent state, of modules that declare them."""
+    calls = []
+    if callable(getattr(module, "scan_layers", None)):
+        _, xs = module.scan_layers()
+        graphdef, state = nnx.split(module)
+        name = f"{prefix}depth"
+        step: Any = NNXScanStep(Static(graphdef), name)
+        calls.append(Call(name, None, (nnx.as_pure(state),), x, y, scan=(step, xs)))
+    if callable(getattr(module, "state_samples", None)):
+        graphdef, state = nnx.split(module)  # before the pass below, which may count calls
+        h, u, shared = module.state_samples(x)
+        name = f"{prefix}time"
+        step = NNXStateStep(Static(graphdef), name)
+        calls.append(Call(name, step, ((nnx.as_pure(state), shared),), h, h, beside=(u,), stacked=True))
+    return calls
 
 
 def _static_template(kwargs: tuple) -> tuple[Any, tuple]:
@@ -363,7 +388,7 @@ def _recording(cls: type) -> type:
 
         recorder.end(ticket, layer, args, kwargs, y, _has_parameters(pristine))
         if ticket is not None and args:
-            recorder.calls += _depth(pristine, f"{ticket[1]}/depth", args[0], y)
+            recorder.calls += _scanned(pristine, f"{ticket[1]}/", args[0], y)
         return y
 
     body = {"__call__": __call__, "__module__": cls.__module__, "__qualname__": cls.__qualname__}

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 import lax_linalg as la
@@ -39,8 +40,8 @@ OUTPUTS = ("last", "every")
 class ModReLU(nnx.Module):
     """modReLU of real numbers, sign(z) max(|z| + b, 0) with a learned b for each unit: keeps the sign, as tanh does.
 
-    Over T steps b shrinks or swells a unit that keeps its sign by T b, so that for T in the thousands the usual range of
-    initial values forgets: there start from `bias` = 0, and let b learn at a rate that falls as 1/T.
+    A bias acts at every step, up to T b in all, so that over thousands of steps the usual range of initial values
+    forgets: there start from `bias` = 0, and let b learn at a rate that falls as 1/T.
 
     Args:
         features: number of units.
@@ -351,8 +352,9 @@ class RecurrentNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         given = {
-            "activation": activation, "kernel_init": kernel_init, "modrelu_bias": modrelu_bias, "hidden_init": hidden_init,
-            "parametrization": parametrization, "trivialization": trivialization, "rebase_every": rebase_every,
+            "activation": activation, "kernel_init": kernel_init, "modrelu_bias": modrelu_bias,
+            "hidden_init": hidden_init, "parametrization": parametrization, "trivialization": trivialization,
+            "rebase_every": rebase_every,
             "init": init, "reflections": reflections, "negative": negative, "epsilon": epsilon,
             "antisymmetric": antisymmetric,
         }  # fmt: skip
@@ -388,6 +390,38 @@ class RecurrentNet(nnx.Module):
         if x.ndim != 3 or x.shape[-1] != self.cell.in_features:
             raise DimensionMismatch(f"rnn takes sequences [B, T, {self.cell.in_features}], got shape {list(x.shape)}")
         return x
+
+    def state_samples(self, x: jax.Array, count: int = 8) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """States and inputs at evenly spaced times, at which `la.layer_jacobians` and probes show ∂h'/∂h as "time".
+
+        Args:
+            x: inputs as the network takes them.
+            count: how many times at most, the last one among them.
+
+        Returns:
+            (states h [count, B, n] in front of these times, driven inputs u [count, B, n], W [n, n]).
+
+        Example:
+            >>> net = RecurrentNet(input_shape=(7, 3), num_classes=2, hidden=4, rngs=nnx.Rngs(0))
+            >>> [array.shape for array in net.state_samples(jnp.ones((5, 7, 3)))]
+            [(7, 5, 4), (7, 5, 4), (4, 4)]
+        """
+        x = self.sequences(x)
+        (h, W), drive = self.cell.initialize_carry((x.shape[0], x.shape[-1])), self.cell.input(jnp.swapaxes(x, 0, 1))
+        _, states = jax.lax.scan(lambda h, u: (self.cell.advance(h, W, u), h), h, drive)
+        T = x.shape[1]
+        times = np.linspace(0, T - 1, min(count, T)).round().astype(int)
+        return states[times], drive[times], W
+
+    def state_step(self, h: jax.Array, u: jax.Array, W: jax.Array) -> jax.Array:
+        """One step of the state, φ(W h + u).
+
+        Example:
+            >>> net = RecurrentNet(input_shape=(7, 3), num_classes=2, hidden=4, rngs=nnx.Rngs(0))
+            >>> net.state_step(jnp.ones(4), jnp.ones(4), jnp.eye(4)).shape
+            (4,)
+        """
+        return self.cell.advance(h, W, u)
 
     def state_jacobians(self, x: jax.Array) -> la.Batch:
         """J_t = ∂h_t/∂h_{t−1} along one sequence, for `la.svdvals`, `la.lyapunov_exponents` and the like.

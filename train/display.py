@@ -149,10 +149,19 @@ def closing(summary: dict[str, Any], workdir: str) -> str:
         >>> closing(summary | {"test_accuracy": 0.9861}, "runs/a")
         'finished at step 9: validation accuracy 0.9830, test accuracy 0.9861; 31.2 s, of which probes 2.0 %; runs/a'
     """
-    accuracies = {summary["held_out"]: summary["eval_accuracy"]}
-    if summary["test_accuracy"] is not None:
-        accuracies["test"] = summary["test_accuracy"]
-    known = [f"{name} accuracy {value:.4f}" for name, value in accuracies.items() if value is not None]
+    known = []
+    for kind, name in (("eval", summary["held_out"]), ("test", "test")):
+        found = {
+            quantity: summary.get(f"{kind}_{quantity}") for quantity in ("accuracy", "modes", "high_quality", "loss")
+        }
+        if found["accuracy"] is not None:
+            known.append(f"{name} accuracy {found['accuracy']:.4f}")
+        elif found["modes"] is not None:
+            known.append(f"{name} modes {short(found['modes'])}, high quality {100 * found['high_quality']:.1f} %")
+        elif found["loss"] is not None:
+            known.append(f"{name} loss {short(found['loss'])}")
+    if summary["held_out"] == "test":
+        known = known[:1]  # the second says the same
     held_out = ", ".join(known) or "not evaluated"
     compiling = summary["probe_compile_seconds"]
     time_spent = f"{summary['seconds']:.1f} s, of which probes {100 * summary['probe_share']:.1f} %"
@@ -174,8 +183,9 @@ def sparkline(values: np.ndarray, width: int = 24) -> str:
 
 
 def measures(line: dict[str, Any]) -> str:
-    """The numbers of a line in words: "loss 0.312 accuracy 0.906"."""
-    shown = [name for name in ("loss", "accuracy", "penalty") if name in line and (name != "penalty" or line[name])]
+    """The numbers of a line in words: "loss 0.312 accuracy 0.906", for a GAN with its modes."""
+    names = ("loss", "accuracy", "modes", "high_quality", "penalty")
+    shown = [name for name in names if name in line and (name != "penalty" or line[name])]
     return " ".join(f"{name} {short(line[name])}" for name in shown)
 
 

@@ -15,6 +15,8 @@ from train.config import TrainConfig
 from train.display import PlainDisplay
 from train.metrics import MetricsLog, Pending, Result, number
 
+GENERATED = ("modes", "high_quality")  # what a GAN has in place of an accuracy
+
 
 class NonFiniteUpdate(Exception):
     """An update was refused because the loss or a gradient was not finite, and the run is to stop then."""
@@ -147,6 +149,8 @@ class Recorder:
             "eval_accuracy": held_out.get("accuracy"),
             "test_loss": test.get("loss"),
             "test_accuracy": test.get("accuracy"),
+            **{f"eval_{name}": held_out[name] for name in GENERATED if name in held_out},
+            **{f"test_{name}": test[name] for name in GENERATED if name in test},
             "resumed_from": start,
             **self.timing(),
         }

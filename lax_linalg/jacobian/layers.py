@@ -70,8 +70,10 @@ def layer_jacobians(
         of several arrays has a Jacobian by each, "path:0", "path:1" …, with the others held fixed (the same array given
         twice, as in self-attention, counts as one). An NNX module that runs a stack of layers by scan and says so, by a
         method `scan_layers()` that returns (step, xs) as for `la.scan_jacobians`, has its layers under "path/depth", a
-        `Stack` over depth of batches. Layers that have no Jacobian (several outputs, integers, calls inside a
-        transformation) are listed with the reason in the dict's `skipped`, and refused if asked for by name.
+        `Stack` over depth of batches; one that runs over time and declares states by `state_samples(x)`, (h [L, B, n],
+        u [L, B, …], shared), and its step by `state_step(h, u, shared)`, has ∂h'/∂h under "path/time" in the same way.
+        Layers that have no Jacobian (several outputs, integers, calls inside a transformation) are listed with the
+        reason in the dict's `skipped`, and refused if asked for by name.
 
     Raises:
         UnknownNameError: for a pattern that no layer matches.
@@ -117,6 +119,10 @@ def jacobians_of(
             skipped[call.path] = call.reason
         elif call.scan is not None:
             batches[call.path] = stack_of(call, memory_budget)
+        elif call.stacked:
+            assert call.function is not None
+            make = JacobianAt(call.function, _one_of(call.y[0]), max(1, memory_budget // call.x.shape[1]), True)
+            batches[call.path] = Stack(BatchAt(make), (call.x, *call.beside), call.args)
         else:
             batches[call.path] = layer_batch(call, memory_budget)
     if not batches:
@@ -221,6 +227,20 @@ class JacobianAt:
         return Jacobian(self.function, x, self.out, (*args, *others), self.memory_budget)
 
 
+@dataclasses.dataclass(frozen=True)
+class BatchAt:
+    """Makes the Jacobians of one member of a stack: ((x_l, *beside_l), *args) -> `Batch`."""
+
+    make: JacobianAt
+
+    def __call__(self, at: Any, *args: Any) -> Batch:
+        return Batch(self.make, at, args)
+
+
+def _one_of(y: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
+
+
 def stack_of(call: Call, memory_budget: int) -> Stack:
     """The operators of all layers that a module runs by scan.
 
@@ -246,6 +266,5 @@ def layer_batch(call: Call, memory_budget: int) -> Batch:
         2 × 3×3 Jacobian{float32} of sin at (3,)
     """
     assert call.function is not None
-    out = jax.ShapeDtypeStruct(call.y.shape[1:], call.y.dtype)
-    make = JacobianAt(call.function, out, max(1, memory_budget // call.x.shape[0]), bool(call.beside))
+    make = JacobianAt(call.function, _one_of(call.y), max(1, memory_budget // call.x.shape[0]), bool(call.beside))
     return Batch(make, (call.x, *call.beside) if call.beside else call.x, call.args)

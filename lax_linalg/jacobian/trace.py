@@ -34,6 +34,7 @@ class Call:
         scan: for the layers that a module runs by scan: (step, xs) as `la.scan_jacobians` takes them, from x on.
         default: whether the layer is shown when no layers are asked for.
         reason: why the call has no Jacobian, or "".
+        stacked: x and `beside` have an axis of calls in front, [L, B, …], of which each has its own Jacobians.
 
     Example:
         >>> Call("dense", None, (), None, None, False, "takes 2 arrays").reason
@@ -49,6 +50,7 @@ class Call:
     reason: str = ""
     beside: tuple = ()
     scan: tuple | None = None
+    stacked: bool = False
 
 
 class Structure(Protocol):

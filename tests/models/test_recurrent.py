@@ -205,6 +205,25 @@ def test_state_jacobians_and_their_exponents():
     np.testing.assert_allclose(exponents, np.zeros(5), atol=1e-6)
 
 
+@pytest.mark.parametrize("trivialization", ["static", "dynamic"])
+def test_probes_see_the_state_jacobians_at_spread_out_times(trivialization):
+    net = models.RecurrentNet(
+        input_shape=(21, 3), num_classes=2, hidden=5, activation="tanh", trivialization=trivialization, rngs=nnx.Rngs(3)
+    )
+    net.eval()
+    x = jax.random.normal(jax.random.key(4), (2, 21, 3))
+    probe = la.SpectrumProbe(net, x, layers="time", quantities=("singular_values", "eigenvalues"))
+    probe.submit(0, net)
+    measured = probe.wait()[0].spectra["time"]
+    assert measured["singular_values"].shape == measured["eigenvalues"].shape == (2, 8, 5)
+    for b in range(2):
+        J = np.asarray(la.materialize(net.state_jacobians(x[b])), np.float64)[[0, 3, 6, 9, 11, 14, 17, 20]]
+        np.testing.assert_allclose(measured["singular_values"][b], np.linalg.svd(J, compute_uv=False), atol=1e-5)
+        np.testing.assert_allclose(np.prod(measured["eigenvalues"][b], axis=-1), np.linalg.det(J), rtol=1e-3, atol=1e-6)
+    short = models.RecurrentNet(input_shape=(3, 3), num_classes=2, hidden=5, rngs=nnx.Rngs(3))
+    assert la.layer_jacobians(short, x[:, :3])["time"].shape == (3, 2, 5, 5)
+
+
 def test_near_identity_eigenvalues():
     hidden = models.NearIdentity(30, epsilon=0.01, antisymmetric=True, rngs=nnx.Rngs(0))
     values = np.linalg.eigvals(np.asarray(hidden(), np.float64))
@@ -217,6 +236,17 @@ def test_modrelu_keeps_signs_and_has_a_dead_zone():
     phi.bias[...] = jnp.array([0.5, -0.5, 0.0])
     np.testing.assert_allclose(phi(jnp.array([-1.0, -1.0, 2.0])), [-1.5, -0.5, 2.0])
     np.testing.assert_allclose(phi(jnp.array([0.2, 0.2, 0.0])), [0.7, 0.0, 0.0], rtol=1e-6)
+    # the range of the first biases; from 0 the cell starts as a linear map
+    wide = models.ModReLU(500, bias=0.3, rngs=nnx.Rngs(0)).bias[...]
+    assert 0.28 < float(jnp.max(jnp.abs(wide))) <= 0.3
+    net = models.RecurrentNet(
+        input_shape=(9, 3), num_classes=2, hidden=4, modrelu_bias=0.0, head_init="zeros", rngs=nnx.Rngs(0)
+    )
+    x = jax.random.normal(jax.random.key(0), (2, 9, 3))
+    np.testing.assert_allclose(net.states(2 * x), 2 * net.states(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(net(x), np.zeros((2, 2)))
+    with pytest.raises(LinearAlgebraError, match="modReLU's initial biases must be ≥ 0, got -1"):
+        models.ModReLU(3, bias=-1, rngs=nnx.Rngs(0))
 
 
 def test_wrong_options():

@@ -14,6 +14,7 @@ import models
 from lax_linalg.errors import LinearAlgebraError, UnknownNameError
 from tests.train.runs import small
 from train.data import mixtures
+from train.display import closing, short
 from train.loop import train_and_evaluate
 from train.tasks import tasks
 from train.tasks.generation import adversarial, coverage, digit_neighbours
@@ -72,14 +73,26 @@ def test_real_digits_are_of_high_quality_and_noise_is_not():
 
 
 @pytest.mark.parametrize("task", ["ring", "digit_images"])
-def test_a_run_records_modes_and_quality(task, tmp_path):
+def test_a_run_records_modes_and_quality(task, tmp_path, capsys):
     config = small(
-        tmp_path, task=task, model="gan", model_options="widths=(4,),generator_widths=(4,)", steps=4, augment=False
+        tmp_path,
+        task=task,
+        model="gan",
+        model_options="widths=(4,),generator_widths=(4,)",
+        steps=4,
+        augment=False,
+        display="plain",
     )
-    train_and_evaluate(config, tmp_path)
+    summary = train_and_evaluate(config, tmp_path)
+    share = summary["eval_high_quality"]
+    assert f"modes {summary['eval_modes']:.0f}, high quality {100 * share:.1f} %" in closing(summary, "runs/a")
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     measured = [line for line in lines if line["kind"] == "eval"]
     assert len(measured) == 2
+    assert (
+        f"modes {short(measured[-1]['modes'])} high_quality {short(measured[-1]['high_quality'])}"
+        in capsys.readouterr().out
+    )
     assert all(0 <= line["modes"] <= 10 and 0 <= line["high_quality"] <= 1 for line in measured)
 
 

@@ -93,7 +93,8 @@ def test_an_orthogonal_cell_trains_through_the_loop(tmp_path):
     config = TrainConfig(
         task="permuted_digits", model="rnn", steps=40, batch_size=64, optimizer="rmsprop", learning_rate=2e-3,
         model_options="hidden=16, parametrization=expm, trivialization=dynamic, rebase_every=10, init=cayley",
-        learning_rates="cell/hidden/*=0.1", eval_every=0, checkpoint_every=0, display="none", workdir=str(tmp_path),
+        learning_rates="cell/hidden/*=0.1", eval_every=0, checkpoint_every=0, display="none",
+        spectrum_every=40, spectrum_layers="time", spectrum_inputs=2, workdir=str(tmp_path),
     )  # fmt: skip
     summary = train_and_evaluate(config, tmp_path)
     losses = [line["loss"] for line in map(json.loads, (tmp_path / "metrics.jsonl").open()) if line["kind"] == "train"]
@@ -102,3 +103,7 @@ def test_an_orthogonal_cell_trains_through_the_loop(tmp_path):
     # the evaluation sees the state Jacobians 𝒟(φ') Q: with modReLU φ' is 0 or 1, so they never expand
     (*_, last) = (line for line in map(json.loads, (tmp_path / "metrics.jsonl").open()) if line["kind"] == "eval")
     assert last["lyapunov_max"] < 1e-3 and last["state_sigma_max"] < 1 + 1e-4
+    # and so does the probe, at 8 times of each input
+    with np.load(tmp_path / "spectra" / "step_00000040.npz") as probed:
+        sigma = probed["time::singular_values"]
+    assert sigma.shape == (2, 8, 16) and sigma.max() < 1 + 1e-4
