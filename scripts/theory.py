@@ -23,6 +23,7 @@ def number(value: float | tuple[float, float]) -> str:
 
 
 def main() -> None:
+    import scripts.closed_forms  # noqa: F401  registers its claims
     from scripts.claims import CONFIDENCE, claims
 
     names = claims.names() if _CLAIM.value == ["all"] else _CLAIM.value

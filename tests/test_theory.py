@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from lax_linalg.errors import UnknownNameError
-from scripts import claims, theory
+from scripts import claims, closed_forms, theory
 
 QUICK = {
     "baselines": {},
     "gaussian_products": {"size": 120, "draws": 4},
+    "kreiss_constants": {},
     "lyapunov": {"size": 8, "depth": 100},
+    "moments": {},
     "rank_collapse": {"draws": 6},
     "saxe_modes": {},
     "tanh_critical_line": {},
@@ -25,6 +27,7 @@ WIDE = ("s_max²",)  # holds at the width 600 of the reference only
 def test_quick_claims_hold(name):
     rows = claims.claims[name](1, **QUICK[name])
     assert rows
+    assert closed_forms.claims is claims.claims
     outside = [row for row in rows if not row.agrees and not row.what.startswith(WIDE)]
     assert not outside
 
