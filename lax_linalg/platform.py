@@ -3,8 +3,14 @@
 XLA has the nonsymmetric eigenvalue problem and the Schur form through LAPACK on the CPU only; elsewhere the matrix goes
 to the host, is factorised by NumPy or SciPy and comes back, within the same jitted program. `forced` overrides that.
 
+On the CPU a stack of matrices is factorised by loops over its parts, one matrix after the other in each. XLA's own call
+for a stack waits for threads that such calls hold: as many of them at a time as there are cores wait for each other
+forever (jaxlib before 0.11). Cholesky, LU and QR of stacks are XLA's own; where a program has several independent ones
+of those on few cores, set the environment variable PJRT_NPROC=1.
+
 | factorisation | CPU | GPU | TPU |
 | --- | --- | --- | --- |
+| eigvalsh, eigh | LAPACK syevd, heevd | XLA's | XLA's |
 | svdvals, svd | LAPACK gesdd | XLA's choice of QR, Jacobi and polar, or `svd_algorithm` | the same |
 | eigvals, eig | LAPACK geev | host, NumPy | host, NumPy |
 | schur | LAPACK gees | host, SciPy | host, SciPy |
@@ -15,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,14 +101,34 @@ def svd_algorithm(name: str) -> Iterator[None]:
 
 def _device_svd(a: jax.Array, **options: Any) -> Any:
     name = _svd_algorithm.get()
-    if name == "default":
-        return jax.lax.linalg.svd(a, **options)
-    algorithm = getattr(jax.lax.linalg.SvdAlgorithm, name.upper())
+    algorithm = None if name == "default" else getattr(jax.lax.linalg.SvdAlgorithm, name.upper())
     return jax.lax.platform_dependent(
         a,
-        cpu=lambda a: jax.lax.linalg.svd(a, **options),
+        cpu=_by_loops(lambda a: jax.lax.linalg.svd(a, **options)),
         default=lambda a: jax.lax.linalg.svd(a, algorithm=algorithm, **options),
     )
+
+
+def _by_loops(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
+    """The function of one matrix, which `vmap` maps over a stack by as many independent loops as there are cores."""
+
+    @jax.custom_batching.custom_vmap
+    def stacked(a: jax.Array) -> Any:
+        *lead, m, n = a.shape
+        if not lead:
+            return function(a)
+        stack = a.reshape(-1, m, n)
+        loops = max(1, min(len(stack), os.cpu_count() or 1))
+        edges = [len(stack) * i // loops for i in range(loops + 1)]
+        parts = [jax.lax.map(function, stack[low:high]) for low, high in itertools.pairwise(edges)]
+        return jax.tree.map(lambda *x: jnp.concatenate(x).reshape(*lead, *x[0].shape[1:]), *parts)
+
+    @stacked.def_vmap
+    def _(size: int, batched: Any, a: jax.Array) -> tuple[Any, Any]:
+        result = stacked(a)
+        return result, jax.tree.map(lambda _: True, result)
+
+    return stacked
 
 
 def _choose(device: Callable[..., Any], host: Callable[..., Any], *args: jax.Array, cpu_only: bool) -> Any:
@@ -205,28 +232,32 @@ def svd(a: jax.Array, full_matrices: bool = False) -> tuple[jax.Array, jax.Array
         k, l = (m, n) if full_matrices else (0, 0)
         real = jnp.finfo(a.dtype).dtype
         return jnp.eye(m, k, dtype=a.dtype), jnp.zeros((0,), real), jnp.eye(l, n, dtype=a.dtype)
-    if _route.get() != "host":
-        u, s, vt = _device_svd(a, full_matrices=full_matrices)
-        return u, s, vt
-    return _host_svd(full_matrices, a)
+    return _svd(full_matrices, a)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _host_svd(full_matrices: bool, a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    m, n = a.shape
-    k = min(m, n)
-    left, right = (m, n) if full_matrices else (k, k)
-    shapes = ((m, left), a.dtype), ((k,), jnp.finfo(a.dtype).dtype), ((right, n), a.dtype)
-    result = tuple(jax.ShapeDtypeStruct(*shape) for shape in shapes)
-    return _callback(lambda y: tuple(np.linalg.svd(y, full_matrices=full_matrices)), result, a)
+def _svd(full_matrices: bool, a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def device(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        u, s, vt = _device_svd(x, full_matrices=full_matrices)
+        return u, s, vt
+
+    def host(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        m, n = x.shape
+        k = min(m, n)
+        left, right = (m, n) if full_matrices else (k, k)
+        shapes = ((m, left), x.dtype), ((k,), jnp.finfo(x.dtype).dtype), ((right, n), x.dtype)
+        result = tuple(jax.ShapeDtypeStruct(*shape) for shape in shapes)
+        return _callback(lambda y: tuple(np.linalg.svd(y, full_matrices=full_matrices)), result, x)
+
+    return _choose(device, host, a, cpu_only=False)
 
 
-@_host_svd.defjvp
-def _host_svd_jvp(full_matrices, primals, tangents):
+@_svd.defjvp
+def _svd_jvp(full_matrices, primals, tangents):
     # Uᴴ dU and Vᴴ dV from the off-diagonal of P = Uᴴ dA V, the rest from what lies outside of their ranges
     (a,), (da,) = primals, tangents
     m, n = a.shape
-    u, s, vt = _host_svd(full_matrices, a)
+    u, s, vt = _svd(full_matrices, a)
     if full_matrices and m != n:
         raise NotImplementedError("the derivative of a complete SVD exists for square matrices only; use full=False")
     v = vt.conj().T
@@ -245,6 +276,66 @@ def _host_svd_jvp(full_matrices, primals, tangents):
         rest = da.conj().T @ u
         dv = dv + (rest - v @ (v.conj().T @ rest)) * inverse
     return (u, s, vt), (du, jnp.real(jnp.diagonal(p)), dv.conj().T)
+
+
+# --- Hermitian eigenproblem ---
+
+
+def eigvalsh(a: jax.Array) -> jax.Array:
+    """Eigenvalues of a Hermitian [n, n], ascending, from its lower triangle. LAPACK syevd on the CPU. O(4n³/3).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(eigvalsh(jnp.diag(jnp.array([2.0, 1.0]))))
+        [1. 2.]
+    """
+    return _eigvalsh(a) if a.size else jnp.zeros((0,), jnp.finfo(a.dtype).dtype)
+
+
+@jax.custom_jvp
+def _eigvalsh(a: jax.Array) -> jax.Array:
+    function = functools.partial(jnp.linalg.eigvalsh, symmetrize_input=False)
+    return jax.lax.platform_dependent(a, cpu=_by_loops(function), default=function)
+
+
+@_eigvalsh.defjvp
+def _eigvalsh_jvp(primals, tangents):
+    # dλ_i = v_iᴴ dA v_i; where values repeat, any orthonormal choice gives a valid subgradient
+    (a,), (da,) = primals, tangents
+    w, v = _eigh(a)
+    return w, jnp.real(jnp.einsum("ik,ij,jk->k", v.conj(), da, v))
+
+
+def eigh(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues [n], ascending, and orthonormal eigenvectors [n, n] of a Hermitian matrix. O(9n³).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> w, v = eigh(jnp.eye(2))
+        >>> v.shape
+        (2, 2)
+    """
+    return _eigh(a) if a.size else (jnp.zeros((0,), jnp.finfo(a.dtype).dtype), a)
+
+
+@jax.custom_jvp
+def _eigh(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def function(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        w, v = jnp.linalg.eigh(x, symmetrize_input=False)
+        return w, v
+
+    return jax.lax.platform_dependent(a, cpu=_by_loops(function), default=function)
+
+
+@_eigh.defjvp
+def _eigh_jvp(primals, tangents):
+    # Vᴴ dV = F ∘ (Vᴴ dA V) with F_ij = 1/(λ_j − λ_i), undefined where eigenvalues repeat
+    (a,), (da,) = primals, tangents
+    w, v = _eigh(a)
+    p = v.conj().T @ da @ v
+    diagonal = jnp.eye(w.shape[0], dtype=bool)
+    gaps = jnp.where(diagonal, 1, w[None, :] - w[:, None])
+    return (w, v), (jnp.real(jnp.diagonal(p)), v @ jnp.where(diagonal, 0, p / gaps))
 
 
 # --- nonsymmetric eigenproblem ---
@@ -282,7 +373,7 @@ def _eigvals(a: jax.Array) -> jax.Array:
         shape = jax.ShapeDtypeStruct(x.shape[:1], dtype)
         return _callback(np.linalg.eigvals, shape, x)
 
-    return _choose(jnp.linalg.eigvals, host, a, cpu_only=True)
+    return _choose(_by_loops(jnp.linalg.eigvals), host, a, cpu_only=True)
 
 
 @_eigvals.defjvp
@@ -290,7 +381,7 @@ def _eigvals_jvp(primals, tangents):
     # dλ_i = (V⁻¹ dA V)_ii; grows with the eigenvalue's condition number and is undefined at a defective matrix
     (a,), (da,) = primals, tangents
     w, v = eig(a)
-    independent = above_rounding(jnp.linalg.svd(v, compute_uv=False), v.shape[0])
+    independent = above_rounding(svdvals(v), v.shape[0])
     if decided(independent) is False:
         raise NotDifferentiableError("eigenvalues have no derivative at a defective matrix")
     return w, jnp.where(independent, jnp.diagonal(jnp.linalg.solve(v, da.astype(v.dtype) @ v)), jnp.nan)
@@ -321,7 +412,7 @@ def _eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         shapes = (jax.ShapeDtypeStruct((n,), dtype), jax.ShapeDtypeStruct((n, n), dtype))
         return _callback(lambda y: tuple(np.linalg.eig(y)), shapes, x)
 
-    return _choose(lambda x: tuple(jnp.linalg.eig(x)), host, a, cpu_only=True)
+    return _choose(_by_loops(lambda x: tuple(jnp.linalg.eig(x))), host, a, cpu_only=True)
 
 
 @_eig.defjvp
@@ -361,7 +452,7 @@ def schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         shapes = (jax.ShapeDtypeStruct((n, n), dtype),) * 2
         return _callback(_host_schur, shapes, x.astype(dtype))
 
-    return _choose(device, host, a, cpu_only=True)
+    return _choose(_by_loops(device), host, a, cpu_only=True)
 
 
 def _host_schur(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

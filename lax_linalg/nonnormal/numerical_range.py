@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg import platform
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.nonnormal.arnoldi import project
@@ -83,7 +84,7 @@ def numerical_range(A: LinearOperator, angles: int = 128) -> NumericalRange:
 
     def boundary(t: jax.Array) -> tuple[jax.Array, jax.Array]:
         turned = jnp.exp(-1j * t) * a
-        values, vectors = jnp.linalg.eigh((turned + turned.conj().T) / 2)
+        values, vectors = platform.eigh((turned + turned.conj().T) / 2)
         x = vectors[:, -1]
         return values[-1], jnp.vdot(x, a @ x)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from lax_linalg import platform
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.fourier import toeplitz_entries, toeplitz_product
@@ -127,7 +128,7 @@ def _(A: Hankel) -> jax.Array:
     a = dense(A)
     if jnp.iscomplexobj(a):
         return eigvals.lookup(LinearOperator).function(A)
-    return jnp.linalg.eigvalsh(a).astype(jnp.result_type(a.dtype, jnp.complex64))
+    return platform.eigvalsh(a).astype(jnp.result_type(a.dtype, jnp.complex64))
 
 
 @eigen.rule(Hankel, cost="O(n³)")
@@ -136,7 +137,7 @@ def _(A: Hankel) -> Eigen:
     a = dense(A)
     if jnp.iscomplexobj(a):
         return eigen.lookup(LinearOperator).function(A)
-    w, V = jnp.linalg.eigh(a)
+    w, V = platform.eigh(a)
     dtype = jnp.result_type(a.dtype, jnp.complex64)
     return Eigen(w.astype(dtype), V.astype(dtype))
 

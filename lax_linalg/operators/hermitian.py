@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from lax_linalg import platform
 from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NotPositiveDefiniteError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, operator
@@ -188,20 +189,13 @@ for _left, _right in ((Hermitian, Hermitian), (Hermitian, Dense), (Dense, Hermit
 def _(A: Hermitian) -> jax.Array:
     """LAPACK's symmetric eigensolver: real, ascending."""
     a = dense(A)
-    return jnp.linalg.eigvalsh(a, symmetrize_input=False) if a.size else jnp.zeros((0,), a.real.dtype)
-
-
-def _eigh(a: jax.Array) -> tuple[jax.Array, jax.Array]:
-    if a.size == 0:
-        return jnp.zeros((0,), a.real.dtype), a
-    w, V = jnp.linalg.eigh(a, symmetrize_input=False)
-    return w, V
+    return platform.eigvalsh(a)
 
 
 @eigen.rule(Hermitian, cost="O(n³)")
 def _(A: Hermitian) -> Eigen:
     """LAPACK's symmetric eigensolver: real ascending values, orthonormal vectors."""
-    return Eigen(*_eigh(dense(A)))
+    return Eigen(*platform.eigh(dense(A)))
 
 
 @svdvals.rule(Hermitian, cost="O(n³)")
@@ -213,7 +207,7 @@ def _(A: Hermitian) -> jax.Array:
 @svd.rule(Hermitian, cost="O(n³)")
 def _(A: Hermitian, *, full: bool = False) -> SVD:
     """Eigenvectors by decreasing modulus, with the signs of the eigenvalues on the left."""
-    w, V = _eigh(dense(A))
+    w, V = platform.eigh(dense(A))
     order = jnp.argsort(-jnp.abs(w))
     w, V = w[order], V[:, order]
     return SVD(V * jnp.where(w < 0, -1, 1).astype(w.dtype), jnp.abs(w), V.conj().T)
@@ -222,7 +216,7 @@ def _(A: Hermitian, *, full: bool = False) -> SVD:
 @schur.rule(Hermitian, cost="O(n³)")
 def _(A: Hermitian) -> Schur:
     """Eigenvalues and orthonormal eigenvectors."""
-    w, V = (x.astype(jnp.result_type(x.dtype, jnp.complex64)) for x in _eigh(dense(A)))
+    w, V = (x.astype(jnp.result_type(x.dtype, jnp.complex64)) for x in platform.eigh(dense(A)))
     return Schur(jnp.diag(w), V, w)
 
 
@@ -284,7 +278,7 @@ def _principal(
         return type(A)(a)
 
     def spectrum() -> tuple[jax.Array, jax.Array]:
-        w, V = _eigh(a)
+        w, V = platform.eigh(a)
         rounding = 10 * w.shape[0] * jnp.finfo(w.dtype).eps * jnp.max(jnp.abs(w))
         return jnp.where(w < -rounding, jnp.nan, jnp.maximum(w, 0)), V
 
@@ -302,7 +296,7 @@ def _principal(
 
     X = implicit_root(a, inverse, compute, derivative, transposed)
     if known_not_finite(X):
-        w, _ = _eigh(a)
+        w, _ = platform.eigh(a)
         require_nonzero(jnp.where(spectrum()[0] == 0, 0, 1), name)
         raise NotPositiveDefiniteError(
             f"{name} of a matrix that is Hermitian by type needs eigenvalues ≥ 0, the smallest is {float(w[0]):.3g}; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from lax_linalg import platform
 from lax_linalg.concrete import decided
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.operators.base import LinearOperator, operator
@@ -140,14 +141,14 @@ def _eigenvalues(a: jax.Array, b: jax.Array) -> jax.Array:
 def _eigenvalues_jvp(primals, tangents):
     # dλ_k = v_kᵀ dA v_k; only the derivative needs the vectors
     (a, b), (da, db) = primals, tangents
-    _, V = jnp.linalg.eigh(materialize(SymTridiagonal(a, b)))
+    _, V = platform.eigh(materialize(SymTridiagonal(a, b)))
     return _eigenvalues(a, b), da @ V**2 + 2 * db @ (V[:-1] * V[1:])
 
 
 @eigen.rule(SymTridiagonal, cost="O(n³)")
 def _(A: SymTridiagonal) -> Eigen:
     """LAPACK's symmetric eigenvalue algorithm on the materialised matrix; real."""
-    return Eigen(*jnp.linalg.eigh(dense(A)))
+    return Eigen(*platform.eigh(dense(A)))
 
 
 @svdvals.rule(SymTridiagonal, cost="cost of eigvals")

@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from lax_linalg import platform
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.random_matrix.haar import haar_orthogonal
 from lax_linalg.random_matrix.implicit import ImplicitLaw
@@ -68,7 +69,7 @@ class FreeProduct(ImplicitLaw):
             value_key, frame_key = jax.random.split(factor_key)
             values = jnp.sqrt(jnp.maximum(law.spectrum(value_key, size), 0))
             product = haar_orthogonal(frame_key, size) @ (values[:, None] * product)
-        return jnp.linalg.svd(product, compute_uv=False) ** 2
+        return platform.svdvals(product) ** 2
 
     def __str__(self) -> str:
         return " ⊠ ".join(f"{law}" if count == 1 else f"({law})^{count}" for law, count in self._counted)

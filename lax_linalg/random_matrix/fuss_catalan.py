@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg import platform
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.random_matrix.law import Law
 from lax_linalg.random_matrix.numerics import bisect_monotone, check_count, check_parameter
@@ -147,7 +148,7 @@ class FussCatalan(Law):
         product = jnp.eye(size)
         for factor_key in jax.random.split(key, self.factors):
             product = jax.random.normal(factor_key, (size, size)) @ product / math.sqrt(size)
-        return self.variance * jnp.linalg.svd(product, compute_uv=False) ** 2
+        return self.variance * platform.svdvals(product) ** 2
 
     def closed_s_transform(self) -> RationalS:
         return RationalS(self.variance, 1.0, self.factors)

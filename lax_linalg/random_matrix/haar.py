@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from lax_linalg import platform
 from lax_linalg.random_matrix.law import Law
 from lax_linalg.random_matrix.numerics import check_count, check_parameter
 from lax_linalg.random_matrix.s_transform import RationalS
@@ -71,7 +72,7 @@ class Haar(Law):
     def spectrum(self, key: jax.Array, size: int) -> jax.Array:
         """Squared singular values of √v Q, Q drawn from the orthogonal group: constant up to rounding."""
         orthogonal = haar_orthogonal(key, size)
-        return self.variance * jnp.linalg.svd(orthogonal, compute_uv=False) ** 2
+        return self.variance * platform.svdvals(orthogonal) ** 2
 
     def closed_s_transform(self) -> RationalS:
         return RationalS(self.variance, 0.0)

@@ -8,6 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from lax_linalg import platform
 from lax_linalg.random_matrix.law import Law
 from lax_linalg.random_matrix.numerics import arc_area, check_parameter, safe_sqrt
 from lax_linalg.random_matrix.s_transform import RationalS
@@ -103,7 +104,7 @@ class MarchenkoPastur(Law):
         """All `size` eigenvalues of W Wᵀ of one Gaussian matrix with `size` rows, descending (zeros included)."""
         columns = max(1, round(size / self.ratio))
         matrix = jax.random.normal(key, (size, columns)) * math.sqrt(self.variance / columns)
-        values = jnp.linalg.svd(matrix, compute_uv=False) ** 2
+        values = platform.svdvals(matrix) ** 2
         return jnp.concatenate([values, jnp.zeros((size - values.shape[0],), values.dtype)])
 
     def closed_s_transform(self) -> RationalS:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg import platform
 from lax_linalg.random_matrix.law import Law
 from lax_linalg.random_matrix.numerics import check_parameter, safe_sqrt
 
@@ -68,7 +69,7 @@ class Semicircle(Law):
         """Eigenvalues of one symmetric Gaussian matrix of order `size`, descending."""
         square = jax.random.normal(key, (size, size))
         symmetric = (square + square.T) * math.sqrt(self.variance / (2 * size))
-        return jnp.linalg.eigvalsh(symmetric)[::-1]
+        return platform.eigvalsh(symmetric)[::-1]
 
     def __str__(self) -> str:
         return f"semicircle(variance {self.variance:g})"
@@ -131,7 +132,7 @@ class QuarterCircle(Law):
     def spectrum(self, key: jax.Array, size: int) -> jax.Array:
         """Singular values of one square Gaussian matrix of order `size`, descending."""
         matrix = jax.random.normal(key, (size, size)) * math.sqrt(self.variance / size)
-        return jnp.linalg.svd(matrix, compute_uv=False)
+        return platform.svdvals(matrix)
 
     def __str__(self) -> str:
         return f"quarter circle(variance {self.variance:g})"

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg import platform
 from lax_linalg.random_matrix import series
 from lax_linalg.random_matrix.haar import haar_orthogonal
 from lax_linalg.random_matrix.law import Law
@@ -95,7 +96,7 @@ class Wachter(Law):
         """All `size` eigenvalues of C Cᵀ, descending (zeros included), for the corner with `size` rows."""
         whole = max(size + 1, round(size / self.rows))
         corner = haar_orthogonal(key, whole)[:size, : max(1, round(whole * self.columns))]
-        values = jnp.linalg.svd(corner, compute_uv=False) ** 2
+        values = platform.svdvals(corner) ** 2
         return jnp.concatenate([values, jnp.zeros((size - values.shape[0],), values.dtype)])
 
     def __str__(self) -> str:
@@ -153,7 +154,7 @@ class Arcsine(Law):
     def spectrum(self, key: jax.Array, size: int) -> jax.Array:
         """Eigenvalues of one √v (Q + Qᵀ) of order `size`, descending: in equal pairs, as Q's are conjugate."""
         orthogonal = haar_orthogonal(key, size)
-        return jnp.linalg.eigvalsh(math.sqrt(self.variance) * (orthogonal + orthogonal.T))[::-1]
+        return platform.eigvalsh(math.sqrt(self.variance) * (orthogonal + orthogonal.T))[::-1]
 
     def __str__(self) -> str:
         return f"arcsine(variance {self.variance:g})"

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from lax_linalg import platform
 from lax_linalg.dispatch import require_finite
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, as_operator
@@ -227,12 +228,12 @@ def _bidiagonal(d: jax.Array, e: jax.Array) -> jax.Array:
 
 
 def _eigh_rule(T: jax.Array) -> tuple[jax.Array, jax.Array]:
-    nodes, vectors = jnp.linalg.eigh(T)
+    nodes, vectors = jax.vmap(platform.eigh)(T)
     return nodes, jnp.abs(vectors[..., 0, :]) ** 2
 
 
 def _svd_rule(B: jax.Array) -> tuple[jax.Array, jax.Array]:
-    _, nodes, Vt = jnp.linalg.svd(B)
+    _, nodes, Vt = jax.vmap(platform.svd)(B)
     return nodes, jnp.abs(Vt[..., :, 0]) ** 2
 
 

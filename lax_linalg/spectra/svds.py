@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lax_linalg import platform
 from lax_linalg.dispatch import require_finite
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, as_operator
@@ -165,7 +166,7 @@ def _iterate(plan: _Plan, A: LinearOperator, key: jax.Array) -> tuple[jax.Array,
     def cycle(state: _State) -> _State:
         state = jax.lax.fori_loop(state.start, p, extend, state)
         beta = state.done
-        P, s, Qt = jnp.linalg.svd(state.B)
+        P, s, Qt = platform.svd(state.B)
         Q = Qt.conj().T
         if plan.smallest:
             P, s, Q = P[:, ::-1], s[::-1], Q[:, ::-1]

@@ -130,6 +130,27 @@ np.testing.assert_allclose(s, np.linalg.svd(x @ x.T, compute_uv=False), rtol=1e-
     assert done.returncode == 0, done.stderr
 
 
+def test_stacks_in_one_program_do_not_wait_for_each_other():
+    code = """
+import jax, jax.numpy as jnp
+from lax_linalg import platform
+svdvals, eigvalsh = jax.vmap(platform.svdvals), jax.vmap(platform.eigvalsh)
+@jax.jit
+def spectra(stacks):
+    found = []
+    for x in stacks:
+        y, z = jnp.sin(x) + jnp.cos(x) * x, jnp.tanh(x + jnp.exp(-x**2))
+        found += [svdvals(y), eigvalsh(z @ z.mT), svdvals(z.mT @ y)]
+    return found
+stacks = [jax.random.normal(jax.random.key(i), (64, 40 + i, 40 + i)) for i in range(4)]
+for _ in range(40):
+    jax.block_until_ready(spectra(stacks))
+"""
+    environment = os.environ | {"PJRT_NPROC": "2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
 def test_svd_algorithms():
     a = matrices((6, 4), "float32")[0]
     expected = np.linalg.svd(a, compute_uv=False)
