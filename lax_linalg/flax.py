@@ -2,9 +2,9 @@
 
 NNX: the model is rebuilt as a private copy, whose submodules get a recording subclass of their own class, so nothing
 that another thread can see is touched and there is nothing to restore. Linen: `linen.intercept_methods`. In both, calls
-that happen inside a JAX transformation (scan, remat, jit …) see that transformation's tracers and are not recorded;
-an NNX module that runs its layers by scan may declare them by a method `scan_layers`, and one that runs over time its
-states by `state_samples` and `state_step`.
+that happen inside a JAX transformation (scan, remat, jit …) see that transformation's tracers and are not recorded.
+Stacks of layers that are run by scan are found in the model's program instead; an NNX module may also declare its own
+by a method `scan_layers`, and one that runs over time its states by `state_samples` and `state_step`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextvars
 import dataclasses
 import functools
 import inspect
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ except ImportError as error:
     raise ImportError("lax_linalg.flax needs Flax: pip install flax") from error
 
 from lax_linalg.errors import LinearAlgebraError
+from lax_linalg.jacobian.scanned import scanned_calls
 from lax_linalg.jacobian.trace import END_TO_END, Call, require_same_shapes, shapes, unfit
 
 
@@ -113,9 +115,7 @@ class Recorder:
         if _trace_level() != self.level:
             if path not in self.counts:
                 self.counts[path] = 0
-                reason = (
-                    "is called inside a JAX transformation (scan, vmap, remat, jit …), where its input is not visible"
-                )
+                reason = f"has no visible input: it is called {_HIDDEN}"
                 self.calls.append(Call(path, None, (), None, None, True, reason))
             return None
         count = self.counts[path] = self.counts.get(path, 0) + 1
@@ -153,6 +153,40 @@ class Recorder:
 
     def result(self) -> list[Call]:
         return [call for call in self.calls if call is not None]
+
+
+def _with_stacks(
+    calls: list[Call], whole: Any, state: Any, x: jax.Array, reason: str, *, collections: int = 0
+) -> list[Call]:
+    """The calls with those of the stacks of layers that run inside a scan.
+
+    They are looked for where some layer could not be watched; `collections` names in front of a parameter's path are
+    not a module's.
+    """
+    if reason or not any(call.reason.endswith(_HIDDEN) for call in calls):
+        return calls
+    covered: dict[str, list[str]] = {}
+
+    def name_of(paths: list[tuple]) -> str:
+        modules = [[str(getattr(k, "key", getattr(k, "name", k))) for k in path[collections:-1]] for path in paths]
+        same = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*modules))
+        name = "/".join(names[0] for names in same)
+        covered[f"{name}/depth" if name else "depth"] = ["/".join(m) + "/" for m in modules]
+        return name
+
+    stacks = scanned_calls(whole, state, x, name_of)
+    known = {call.path for call in calls}
+    stacks = [call for call in stacks if call.path not in known]
+    found = []
+    for call in calls:
+        holders = [path for path, ms in covered.items() if any(m.startswith(f"{call.path}/") for m in ms)]
+        if call.reason.endswith(_HIDDEN) and holders:
+            call = dataclasses.replace(call, default=False, reason=f"{call.reason}; its layers are {holders[0]!r}")
+        found.append(call)
+    return [*found, *stacks]
+
+
+_HIDDEN = "inside a JAX transformation (scan, vmap, remat, jit …)"
 
 
 def _trace_level() -> Any:
@@ -255,13 +289,14 @@ class NNXStructure:
         seen = {call.path for call in calls}
         for name, module in paths.values():
             if name not in seen and _has_parameters(module):
-                reason = "is not called, or only inside a JAX transformation (scan, vmap, remat, jit …)"
+                reason = f"is not called, or only {_HIDDEN}"
                 skipped.append(Call(name, None, (), None, None, True, reason))
         template = Template(*_static_template(self.kwargs))
         whole = NNXLayer(self.graphdef, template, END_TO_END)
         reason = unfit([x], y, x.shape[0])
         end = Call(END_TO_END, None if reason else whole, (state,), x, y, True, reason)
-        return [*calls, *_scanned(nnx.merge(self.graphdef.value, state), "", x, y), *skipped, end]
+        calls += _scanned(nnx.merge(self.graphdef.value, state), "", x, y)
+        return [*_with_stacks([*calls, *skipped], whole, state, x, reason), end]
 
     def evaluation(self, state: Any) -> NNXStructure:
         """The same with every submodule in evaluation mode."""
@@ -435,7 +470,8 @@ class LinenStructure:
             y = self.module.value.apply(state, x, **dict(self.kwargs))
         whole = LinenLayer(self.module, Template(*_static_template(self.kwargs)), END_TO_END)
         reason = unfit([x], y, x.shape[0])
-        return [*recorder.result(), Call(END_TO_END, None if reason else whole, (state,), x, y, True, reason)]
+        end = Call(END_TO_END, None if reason else whole, (state,), x, y, True, reason)
+        return [*_with_stacks(recorder.result(), whole, state, x, reason, collections=1), end]
 
     def evaluation(self, state: Any) -> LinenStructure:
         """The same: a Linen model's mode is an argument of its call."""

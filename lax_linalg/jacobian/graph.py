@@ -188,7 +188,7 @@ class _Walk:
     def step(self, eqn: Any, values: list, terms: list) -> tuple[list, list]:
         """Values and derivatives of one equation's results."""
         name = eqn.primitive.name
-        numbers = all(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars)
+        numbers = any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars)  # a call may give others too
         if not any(terms) or not numbers or name in CUT:
             results = _bind(eqn, values)
             return results, [None] * len(results)

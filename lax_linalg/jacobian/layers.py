@@ -68,12 +68,12 @@ def layer_jacobians(
         layers at once, which takes less time: `la.layer_svdvals`), `la.materialize(batch)` [B, m, n], `batch[b]` one
         `Jacobian`. The second call of one layer is "path@2"; a layer
         of several arrays has a Jacobian by each, "path:0", "path:1" …, with the others held fixed (the same array given
-        twice, as in self-attention, counts as one). An NNX module that runs a stack of layers by scan and says so, by a
-        method `scan_layers()` that returns (step, xs) as for `la.scan_jacobians`, has its layers under "path/depth", a
-        `Stack` over depth of batches; one that runs over time and declares states by `state_samples(x)`, (h [L, B, n],
-        u [L, B, …], shared), and its step by `state_step(h, u, shared)`, has ∂h'/∂h under "path/time" in the same way.
-        Layers that have no Jacobian (several outputs, integers, calls inside a transformation) are listed with the
-        reason in the dict's `skipped`, and refused if asked for by name.
+        twice, as in self-attention, counts as one). Layers that a Flax model runs by scan over stacked parameters are
+        under "path/depth", a `Stack` over depth of batches; an NNX module may declare them by a method `scan_layers()`
+        that returns (step, xs) as for `la.scan_jacobians`. One that runs over time and declares states by
+        `state_samples(x)`, (h [L, B, n], u [L, B, …], shared), and its step by `state_step(h, u, shared)`, has ∂h'/∂h
+        under "path/time" in the same way. Layers that have no Jacobian (several outputs, integers, calls inside another
+        transformation) are listed with the reason in the dict's `skipped`, and refused if asked for by name.
 
     Raises:
         UnknownNameError: for a pattern that no layer matches.

@@ -133,6 +133,24 @@ def test_bands_serve_where_they_cost_less_and_images_without_wrapping_only():
         assert banded_cost(derivative_graph(f, jnp.ones((12, 4, 2)))) is None
 
 
+def test_calls_that_give_integers_too_are_not_taken_for_constants():
+    """A program whose call returns a counter, or a random key, beside the result."""
+
+    @jax.checkpoint
+    def counted(x):
+        return jnp.sin(x), jnp.int32(1)
+
+    def scanned(x):
+        return jax.lax.scan(lambda h, _: ((h[0] * 2, h[1] + 1), None), (x, jnp.int32(0)), length=3)[0][0]
+
+    x = jnp.array([0.5, 1.0])
+    J = la.jacobian(lambda x: counted(x)[0] * 3, x)
+    np.testing.assert_allclose(la.materialize(J, method="structured"), np.diag(3 * np.cos(x)), rtol=1e-6)
+    J = la.jacobian(scanned, x)
+    assert J.structure is None
+    np.testing.assert_array_equal(la.materialize(J), 8 * np.eye(2))
+
+
 def kinds(A):
     return [type(part).__name__ for part in getattr(A, "factors", getattr(A, "terms", (A,)))]
 

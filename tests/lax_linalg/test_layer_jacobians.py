@@ -417,27 +417,100 @@ class ScannedLinen(linen.Module):
         return linen.Dense(1, name="head")(stack(linen.Dense(2, name="layers"), x, None)[0])
 
 
-def test_scanned_stacks_are_named_and_the_rest_is_measured(key):
+def test_scanned_stacks_that_nobody_declared_give_every_layer(key):
     x = jax.random.normal(key, (2, 2))
     variables = ScannedLinen().init(key, x)
     for model in (Scanned(), (ScannedLinen(), variables)):
         J = la.layer_jacobians(model, x)
-        assert list(J) == ["head", "end_to_end"]
-        assert list(J.skipped) == ["layers"]
-        with pytest.raises(LinearAlgebraError, match="layer 'layers' is .*inside a JAX transformation"):
+        assert list(J) == ["head", "layers/depth", "end_to_end"]
+        assert not J.skipped
+        with pytest.raises(
+            LinearAlgebraError, match="layer 'layers' .*transformation.*; its layers are 'layers/depth'"
+        ):
             la.layer_jacobians(model, x, "layers")
         probe = la.SpectrumProbe(model, x)
         probe.submit(0, model)
         spectra = probe.wait()[0].spectra
         np.testing.assert_allclose(spectra["end_to_end"]["singular_values"], la.svdvals(J["end_to_end"]), atol=1e-5)
-    weights = jax.tree.map(np.asarray, variables["params"])
+        assert spectra["layers/depth"]["singular_values"].shape == (2, 3, 2)
+    weights, h = jax.tree.map(np.asarray, variables["params"]), np.asarray(x)
+    depth, head = la.materialize(J["layers/depth"]), weights["head"]["kernel"].T
+    for l, (W, b) in enumerate(zip(weights["layers"]["kernel"], weights["layers"]["bias"])):
+        h = np.tanh(h @ W + b)
+        np.testing.assert_allclose(depth[l], (1 - h[:, :, None] ** 2) * W.T, atol=1e-6)
+    product = head @ np.asarray(depth[2] @ depth[1] @ depth[0])
+    np.testing.assert_allclose(la.materialize(J["end_to_end"]), product, atol=1e-6)
 
-    def by_hand(x):
-        for W, b in zip(weights["layers"]["kernel"], weights["layers"]["bias"]):
-            x = jnp.tanh(x @ W + b)
-        return x @ weights["head"]["kernel"]
 
-    np.testing.assert_allclose(la.materialize(J["end_to_end"]), reference(by_hand, x), atol=1e-6)
+class Deep(nnx.Module):
+    """Rematerialised residual blocks with batch statistics and dropout, run by scan, beside a counter and a memory."""
+
+    def __init__(self, gated: bool = False):
+        @nnx.split_rngs(splits=3)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def make(rngs):
+            return Branch(rngs)
+
+        self.blocks = make(nnx.Rngs(0, dropout=1))
+        self.gated = gated
+
+    def __call__(self, x):
+        gate = jnp.mean(x, axis=1, keepdims=True) if self.gated else 1.0
+
+        @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+        @nnx.remat
+        def apply(carry, block):
+            count, h, memory = carry
+            h = h + gate * block(h) * count
+            return count + 1, h, memory + jnp.sum(h, axis=1)
+
+        _, h, memory = apply((jnp.int32(1), x, jnp.zeros(len(x))), self.blocks)
+        return h * memory[:, None]
+
+
+class Branch(nnx.Module):
+    def __init__(self, rngs):
+        self.linear = nnx.Linear(2, 2, rngs=rngs)
+        self.norm = nnx.BatchNorm(2, rngs=rngs)
+        self.dropout = nnx.Dropout(0.3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dropout(jnp.tanh(self.norm(self.linear(x))))
+
+
+def test_scanned_blocks_with_other_state_and_several_carries(key):
+    """The carries that depend on the input are one vector (h, memory); the counter is part of what differs by layer."""
+    x = jax.random.normal(key, (2, 2))
+    model = Deep()
+    model.eval()
+    J = la.layer_jacobians(model, x)
+    assert list(J) == ["blocks/depth", "end_to_end"]
+    depth = J["blocks/depth"]
+    assert depth.shape == (3, 2, 3, 3)
+    matrices, h = np.asarray(la.materialize(depth)), x
+    linear, norm = model.blocks.linear, model.blocks.norm
+    for l in range(3):
+        W, b, scale = linear.kernel[l], linear.bias[l], norm.scale[l] / jnp.sqrt(norm.var[l] + 1e-5)
+
+        def block(h, l=l, W=W, b=b, scale=scale):
+            return h + jnp.tanh((h @ W + b) * scale) * (l + 1)
+
+        D = reference(block, h)
+        expected = np.concatenate([np.pad(D, ((0, 0), (0, 0), (0, 1))), np.ones((2, 1, 3))], axis=1)
+        expected[:, 2, :2] = D.sum(axis=1)
+        np.testing.assert_allclose(matrices[l], expected, atol=1e-5)
+        h = block(h)
+    graphdef, state = nnx.split(model)
+    state = nnx.as_pure(state)
+    np.testing.assert_allclose(
+        la.materialize(J["end_to_end"]), reference(lambda x: nnx.merge(graphdef, state)(x), x), atol=1e-5
+    )
+    gated = Deep(gated=True)
+    gated.eval()
+    assert "reads, beside what is carried" in la.layer_jacobians(gated, x).skipped["blocks/depth"]
+    model.blocks.norm.scale[...] = model.blocks.norm.scale[...].at[1].set(jnp.nan)
+    with pytest.raises(NonFiniteError, match="layer 1 of 3 of layer 'blocks/depth' turns a finite carry"):
+        la.layer_jacobians(model, x)
 
 
 def test_training_mode_is_refused_by_layer(net, x):
