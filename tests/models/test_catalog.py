@@ -47,7 +47,7 @@ def test_dropout_is_random_in_training_and_off_in_evaluation(name, key):
 
 def test_without_dropout_the_state_is_parameters_only():
     for name in CLASSIFIERS:
-        state = nnx.state(models.create(name, rngs=nnx.Rngs(0)))
+        state = nnx.state(models.create(name, rngs=nnx.Rngs(0), **SMALL[name]))
         assert all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(state))
 
 

@@ -24,7 +24,11 @@ def test_dense_operator_is_the_linear_part(key):
     np.testing.assert_allclose(layer.operator((7,)) @ x, linear_part(layer, x), atol=1e-5)
 
 
-@settings(max_examples=12, deadline=None)
+@pytest.mark.parametrize("examples", [5, pytest.param(30, marks=pytest.mark.slow)])
+def test_conv_operator_is_the_linear_part(examples):
+    settings(max_examples=examples, deadline=None)(conv_operator_is_the_linear_part)()
+
+
 @given(
     height=st.integers(3, 5),
     width=st.integers(3, 5),
@@ -35,7 +39,7 @@ def test_dense_operator_is_the_linear_part(key):
     padding=st.sampled_from(["zero", "circular", ((0, 1), (2, 0))]),
     seed=st.integers(0, 2**16),
 )
-def test_conv_operator_is_the_linear_part(height, width, kernel, strides, dilation, groups, padding, seed):
+def conv_operator_is_the_linear_part(height, width, kernel, strides, dilation, groups, padding, seed):
     layer = models.Conv(
         2 * groups,
         groups,

@@ -28,7 +28,7 @@ def test_the_gradient_of_the_sum_is_each_players_own(loss, key):
     graphdef, params, rest = nnx.split(gan, nnx.Param, ...)
 
     def player(which):
-        return jax.grad(lambda p: which(*nnx.merge(graphdef, p, rest).losses(real, z)).mean())(params)
+        return jax.jit(jax.grad(lambda p: which(*nnx.merge(graphdef, p, rest).losses(real, z)).mean()))(params)
 
     both, critic = player(lambda c, g, _: c + g), player(lambda c, g, _: c)
     # the generator's gradient, computed without any stop: the loss of the scores of its samples
@@ -38,7 +38,7 @@ def test_the_gradient_of_the_sum_is_each_players_own(loss, key):
         model = nnx.merge(graphdef, p, rest)
         return judge(model.discriminator(model.generator(z))[:, 0]).mean()
 
-    generator = jax.grad(alone)(params)
+    generator = jax.jit(jax.grad(alone))(params)
     for expected, part in ((critic, "discriminator"), (generator, "generator")):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), both[part], expected[part])
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(critic["generator"]))
@@ -72,7 +72,7 @@ def test_real_digits_are_of_high_quality_and_noise_is_not():
     assert (gap > limit).all()
 
 
-@pytest.mark.parametrize("task", ["ring", "digit_images"])
+@pytest.mark.parametrize("task", ["ring", pytest.param("digit_images", marks=pytest.mark.slow)])
 def test_a_run_records_modes_and_quality(task, tmp_path, capsys):
     config = small(
         tmp_path,

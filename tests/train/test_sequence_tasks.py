@@ -92,7 +92,7 @@ def test_a_model_that_answers_once_is_told_how_to_answer_always():
 def test_an_orthogonal_cell_trains_through_the_loop(tmp_path):
     config = TrainConfig(
         task="permuted_digits", model="rnn", steps=40, batch_size=64, optimizer="rmsprop", learning_rate=2e-3,
-        model_options="hidden=16, parametrization=expm, trivialization=dynamic, rebase_every=10, init=cayley",
+        model_options="hidden=16, parametrization=cayley, trivialization=dynamic, rebase_every=10, init=cayley",
         learning_rates="cell/hidden/*=0.1", eval_every=0, checkpoint_every=0, display="none",
         spectrum_every=40, spectrum_layers="time", spectrum_inputs=2, workdir=str(tmp_path),
     )  # fmt: skip
