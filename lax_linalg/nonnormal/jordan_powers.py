@@ -47,14 +47,25 @@ def jordan_curve(eigenvalue: Any, powers: Any, size: int = 2) -> jax.Array:
     size = _block_size(size)
     lam = _floating(eigenvalue)
     real = jnp.finfo(lam.dtype).dtype
-    k, left, odd = (jnp.asarray(x, real) for x in _exponents(powers, size, real))
+    return _curve(lam, *(jnp.asarray(x, real) for x in _exponents(powers, size, real)))
+
+
+@jax.jit
+def _curve(lam: jax.Array, k: jax.Array, left: jax.Array, odd: jax.Array) -> jax.Array:
+    """C(k, j) λ^{k−j} for k [..., 1], left = k − j [..., size] and its parity."""
     modulus = jnp.abs(lam)
-    binomial, log_binomial = [jnp.ones_like(k)], [jnp.zeros_like(k)]
-    for j in range(1, size):
-        binomial.append(binomial[-1] * (k - j + 1) / j)
+    zero, one = jnp.zeros_like(k), jnp.ones_like(k)
+
+    def following(carry: tuple[jax.Array, jax.Array], j: jax.Array):
+        binomial, log_binomial = carry
         ratio = (k - j + 1) / j
-        log_binomial.append(log_binomial[-1] + jnp.log(jnp.where(ratio > 0, ratio, 1)))
-    binomial, log_binomial = jnp.concatenate(binomial, -1), jnp.concatenate(log_binomial, -1)
+        after = binomial * (k - j + 1) / j, log_binomial + jnp.log(jnp.where(ratio > 0, ratio, 1))
+        return after, after
+
+    _, columns = jax.lax.scan(following, (one, zero), jnp.arange(1, left.shape[-1], dtype=k.dtype))
+    binomial, log_binomial = (
+        jnp.concatenate([first, jnp.moveaxis(column[..., 0], 0, -1)], -1) for first, column in zip((one, zero), columns)
+    )
     # the product where both factors are in range (for integers it is exact), their logarithms elsewhere
     power = jnp.where(left == 0, 1, modulus ** jnp.maximum(left, 0))
     log_modulus = jnp.log(jnp.where(modulus > 0, modulus, 1))

@@ -15,7 +15,7 @@ import numpy as np
 GRID = 36
 """Points along each axis of the diagram."""
 
-LINE = 200
+LINE = 800
 MOST_LAYERS = 64
 """Layers of a run that are drawn one by one, evenly spread over the depth."""
 
@@ -136,7 +136,7 @@ def phases_of(name: str, x: tuple[float, float], y: tuple[float, float]) -> tupl
         chi = np.log10(np.asarray(phase_diagram(activation, weights, biases))).T
         line = np.array(jax.vmap(functools.partial(critical_line, activation))(lengths))
     line[1] = np.where(np.abs(line[1]) < 1e-12 * lengths, 0.0, line[1])
-    fine = np.linspace(0, LINE - 1, 20 * LINE)  # so that it ends near the axes' ends
+    fine = np.linspace(0, LINE - 1, 5 * LINE)  # so that it ends near the axes' ends
     line = np.stack([np.interp(fine, np.arange(LINE), values) for values in line])
     inside = (line[0] >= x[0]) & (line[0] <= x[1]) & (line[1] >= 0) & (line[1] <= y[1])
     if not inside.any():

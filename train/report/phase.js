@@ -33,7 +33,7 @@ function phase(state, theme) {
   activations.forEach((name, i) => {
     const line = view(phases[name].line), half = line.length / 2;
     data.push({
-      x: line.subarray(0, half), y: line.subarray(half), type: "scatter", mode: half > 1 ? "lines" : "markers", name: `critical line of ${name}`, connectgaps: false,
+      x: line.subarray(0, half), y: line.subarray(half), type: "scatter", mode: half > 1 ? "lines" : "markers", name: `critical line of ${name}`, connectgaps: false, cliponaxis: half > 1,
       marker: { color: theme.ink, size: 11, symbol: "x-thin", line: { color: theme.ink, width: 2.5 } },
       line: { color: theme.ink, width: 2, dash: dashes[i % 6] }, hovertemplate: `critical, ${escape(name)}<extra></extra>`,
     });
