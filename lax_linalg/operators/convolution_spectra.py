@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 from lax_linalg import platform
 from lax_linalg.operators.assemble import padded
 from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.convolution_symbols import Symbols, by_fourier, commutes, sides, stacks
+from lax_linalg.operators.convolution_symbols import Symbols, by_fourier, commutes, half_spectrum, sides, stacks
 from lax_linalg.operators.convolution_zero import closed_svdvals
 from lax_linalg.operators.window import Window
 from lax_linalg.verbs.basic import compute_dtype, require_dense
@@ -78,8 +77,10 @@ def _(A: Convolution) -> jax.Array:
         return closed
     if not splits(A):
         return svdvals.fallback(A)
-    parts = [jnp.tile(_values(s.blocks).ravel(), s.multiplicity) for s in stacks(A)]
-    return padded(jnp.concatenate(parts), A.shape)
+    blocks, counts = half_spectrum(A)
+    values = _values(blocks)
+    once, twice = (values[np.flatnonzero(counts == count)].ravel() for count in (1, 2))
+    return padded(jnp.concatenate([once, twice, twice]), A.shape)
 
 
 @opnorm.rule(Convolution, cost="cost of svdvals (p = 2), O(kernel) or one product (p = 1 and inf)")
@@ -91,7 +92,7 @@ def _(A: Convolution, p: float = 2) -> jax.Array:
     closed = closed_svdvals(A)
     if closed is not None or not splits(A):
         return jnp.max(svdvals(A) if closed is None else closed, initial=0)
-    return functools.reduce(jnp.maximum, [jnp.max(_values(s.blocks)) for s in stacks(A)])
+    return jnp.max(_values(half_spectrum(A)[0]), initial=0)
 
 
 @svd.rule(Convolution, cost="cost of the SVD of N blocks plus O(m² + n²), the size of the vectors")
