@@ -55,6 +55,9 @@ def numerical_range(A: LinearOperator, angles: int = 128) -> NumericalRange:
     W(A) is convex and holds the eigenvalues; it is their convex hull when A is normal. For each direction θ the largest
     eigenvalue of (e^{−iθ}A + e^{iθ}Aᴴ)/2 gives a supporting line and its eigenvector a boundary point.
 
+    With products A @ x alone, `numerical_range(la.arnoldi(A, m)[:m])` is that of a compression of A and lies inside
+    W(A): its points are points of W(A), its lines and corners bound nothing but themselves.
+
     Args:
         A: square operator or array [n, n]; batches by `jax.vmap`.
         angles: number m ≥ 3 of directions.

@@ -49,6 +49,17 @@ def test_numerical_radius():
     assert inner.upper == np.inf and 0.9 * true.lower <= inner.lower <= true.upper * (1 + 1e-5)
 
 
+def test_numerical_range():
+    W = la.numerical_range(A, 24)
+    directions = np.exp(-1j * np.asarray(W.angles))[:, None]
+    reached = []
+    for steps in (5, 24):
+        points = np.asarray(la.numerical_range(la.arnoldi(J, steps)[:steps], 24).points)
+        assert np.all(np.real(directions * points) <= np.asarray(W.support)[:, None] + 1e-5)
+        reached.append(np.real(directions * points).max(1))
+    assert np.all(reached[0] <= reached[1] + 1e-5)  # the spaces are nested
+
+
 def test_transient_growth():
     norms = [np.linalg.norm(np.linalg.matrix_power(A, k), 2) for k in range(30)]
     growth = la.transient_growth(J, krylov=30)
