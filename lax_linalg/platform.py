@@ -40,7 +40,17 @@ _route = contextvars.ContextVar("route", default="auto")
 
 
 @contextlib.contextmanager
-def forced(route: str) -> Iterator[None]:
+def _chosen(variable: contextvars.ContextVar[str], kind: str, name: str, names: tuple[str, ...]) -> Iterator[None]:
+    if name not in names:
+        raise UnknownNameError.of(kind, name, names)
+    token = variable.set(name)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def forced(route: str) -> contextlib.AbstractContextManager[None]:
     """Force the dense factorisations below onto the device or the host, in what is traced inside the block.
 
     Args:
@@ -55,21 +65,14 @@ def forced(route: str) -> Iterator[None]:
         ...     print(eigvals(jnp.diag(jnp.array([1.0, 2.0]))))
         [1.+0.j 2.+0.j]
     """
-    if route not in ROUTES:
-        raise UnknownNameError.of("route", route, ROUTES)
-    token = _route.set(route)
-    try:
-        yield
-    finally:
-        _route.reset(token)
+    return _chosen(_route, "route", route, ROUTES)
 
 
 SVD_ALGORITHMS = ("default", "qr", "jacobi", "polar")
 _svd_algorithm = contextvars.ContextVar("svd_algorithm", default="default")
 
 
-@contextlib.contextmanager
-def svd_algorithm(name: str) -> Iterator[None]:
+def svd_algorithm(name: str) -> contextlib.AbstractContextManager[None]:
     """Choose the accelerator's SVD algorithm in what is traced inside the block; the CPU has LAPACK's and keeps it.
 
     Polar (QDWH) is made of matrix products and fast for large matrices on TPUs; Jacobi is accurate for small singular
@@ -90,13 +93,7 @@ def svd_algorithm(name: str) -> Iterator[None]:
 
     Source: Nakatsukasa & Higham, SIAM J. Sci. Comput. 35 (2013), for the polar one.
     """
-    if name not in SVD_ALGORITHMS:
-        raise UnknownNameError.of("SVD algorithm", name, SVD_ALGORITHMS)
-    token = _svd_algorithm.set(name)
-    try:
-        yield
-    finally:
-        _svd_algorithm.reset(token)
+    return _chosen(_svd_algorithm, "SVD algorithm", name, SVD_ALGORITHMS)
 
 
 def _device_svd(a: jax.Array, **options: Any) -> Any:
