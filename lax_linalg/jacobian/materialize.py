@@ -80,7 +80,7 @@ def program_cost(jaxpr: Any) -> float:
         if name == "conv_general_dilated":
             kernel = equation.invars[1].aval.shape
             spec = equation.params["dimension_numbers"].rhs_spec
-            cost += CONVOLUTION * 2 * size * math.prod(kernel) / kernel[spec[0]]
+            cost += convolution_factor(kernel[spec[1]]) * 2 * size * math.prod(kernel) / kernel[spec[0]]
         elif name == "dot_general":
             over = equation.params["dimension_numbers"][0][0]
             cost += 2 * size * math.prod(equation.invars[0].aval.shape[a] for a in over)
@@ -92,8 +92,17 @@ def program_cost(jaxpr: Any) -> float:
     return cost
 
 
-CONVOLUTION = 5.0
-"""How many times longer a FLOP takes in a convolution of few channels than in a matrix product."""
+def convolution_factor(channels: int) -> float:
+    """How many times longer a FLOP takes in a convolution than in a matrix product, by input channels of a group.
+
+    XLA's convolutions on a CPU spend about the same time on an output value and tap whatever the channels, several
+    times more below eight of them; benchmarks/jacobian_routes.py shows what the counts lead to.
+
+    Example:
+        >>> convolution_factor(1), convolution_factor(8), convolution_factor(64)
+        (260.0, 4.5, 1.0)
+    """
+    return max(1.0, (36.0 if channels >= 8 else 260.0) / channels)
 
 
 def _bytes(aval: Any) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lax_linalg.jacobian.bands import banded_cost, banded_entries
 from lax_linalg.jacobian.graph import Graph, Node, Term
-from lax_linalg.jacobian.materialize import CONVOLUTION
+from lax_linalg.jacobian.materialize import convolution_factor
 from lax_linalg.jacobian.selection import Selection
 from lax_linalg.jacobian.slabs import convolution_entries
 from lax_linalg.operators.base import LinearOperator
@@ -248,7 +248,7 @@ def product_cost(A: LinearOperator) -> float:
     """
     m, n = A.shape
     if isinstance(A, Convolution):
-        return min(CONVOLUTION * 2 * m * math.prod(A.kernel.shape[:-1]), 2 * m * n)
+        return min(convolution_factor(A.kernel.shape[-2]) * 2 * m * math.prod(A.kernel.shape[:-1]), 2 * m * n)
     if isinstance(A, Kronecker):
         (p, q), (r, s) = A.left.shape, A.right.shape
         dense = [isinstance(side, Dense) for side in (A.left, A.right)]
