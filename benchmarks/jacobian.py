@@ -24,6 +24,7 @@ import lax_linalg as la
 import models
 from benchmarks.harness import Row, median_seconds
 from lax_linalg.jacobian.materialize import dense_jacobian
+from lax_linalg.jacobian.routes import jacobian_entries
 
 TOP = pathlib.Path(__file__).parent.parent
 N = 4096
@@ -272,14 +273,15 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 SHARDED = """
+import sys
 import jax, jax.numpy as jnp
 from benchmarks.jacobian import flops_of
 mesh = jax.make_mesh((8,), ("data",))
-print(flops_of(None) / flops_of(mesh))
+print(flops_of(sys.argv[1], None) / flops_of(sys.argv[1], mesh))
 """
 
 
-def flops_of(mesh: Any) -> float:
+def flops_of(method: str, mesh: Any) -> float:
     """FLOPs of one device's program for the Jacobian of three convolutional layers of 8×8×4, from its cost analysis."""
     kernel = jnp.ones((3, 3, 4, 4))
 
@@ -289,7 +291,7 @@ def flops_of(mesh: Any) -> float:
         return x
 
     x = jax.ShapeDtypeStruct((8, 8, 4), jnp.float32)
-    analysis: Any = dense_jacobian.lower(network, x, (), mesh=mesh).compile().cost_analysis()
+    analysis: Any = jacobian_entries.lower(network, x, (), method=method, mesh=mesh).compile().cost_analysis()
     return (analysis[0] if isinstance(analysis, list) else analysis)["flops"]
 
 
@@ -320,9 +322,13 @@ def memory_rows() -> list[Row]:
 
 
 def device_rows() -> list[Row]:
-    """FLOPs per device when eight emulated devices share the columns."""
-    ratio = _child(SHARDED, XLA_FLAGS="--xla_force_host_platform_device_count=8")
-    return [Row("columns over 8 devices", ratio, "FLOPs on one device / per device on 8", "≥ 7", "compiled programs")]
+    """FLOPs per device when eight emulated devices share the products, the colours, or the rows of bands."""
+    rows = []
+    for method, target in (("dense", "≥ 7"), ("coloured", ""), ("structured", "")):
+        ratio = _child(SHARDED, method, XLA_FLAGS="--xla_force_host_platform_device_count=8")
+        unit = "FLOPs on one device / per device on 8"
+        rows.append(Row(f"a Jacobian over 8 devices, {method}", ratio, unit, target, "compiled programs"))
+    return rows
 
 
 PARTS: dict[str, Callable[[], list[Row]]] = {

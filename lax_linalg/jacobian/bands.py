@@ -33,22 +33,25 @@ class _Diagonal(NamedTuple):
 class _Band(NamedTuple):
     """Output row h by input row stride · h − front + b: blocks[h, :, b, :]; of no meaning where there is no such row.
 
-    `blocks` is [H, p, width, q], or its shape where costs are counted.
+    `blocks` is [H, p, width, q], or its shape where costs are counted; h counts from `first`, 0 unless it is a share.
     """
 
     blocks: Any
     stride: int
     front: int
+    first: Any = 0
 
     @property
     def width(self) -> int:
         return self.blocks.shape[2]
 
-    def rows(self) -> np.ndarray:
-        """The input row of each block, [H, width]."""
-        return np.arange(self.blocks.shape[0])[:, None] * self.stride - self.front + np.arange(self.width)
+    def rows(self) -> Any:
+        """The input row of each block, [H, width]; static where `first` is."""
+        return (
+            (np.arange(self.blocks.shape[0])[:, None] + self.first) * self.stride - self.front + np.arange(self.width)
+        )
 
-    def inside(self, height: int) -> np.ndarray:
+    def inside(self, height: int) -> Any:
         """Whether an image of that height has the row."""
         return (self.rows() >= 0) & (self.rows() < height)
 
@@ -110,15 +113,64 @@ def banded_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: ja
     return matrix
 
 
+def banded_rows(graph: Graph, first: jax.Array, count: int, dtype: Any) -> jax.Array:
+    """The rows of the matrix that belong to the output image's rows first … first + count − 1, [count · p, n].
+
+    `first` may be traced, as a device's share is.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> conv = la.Convolution(jnp.ones((3, 1, 1, 1)), (4, 1))
+        >>> graph = derivative_graph(lambda x: conv.apply(conv.apply(x[None]))[0], jnp.zeros((4, 1, 1)))
+        >>> print(banded_rows(graph, jnp.int32(2), 2, jnp.float32))
+        [[1. 2. 3. 2.]
+         [0. 1. 2. 2.]]
+    """
+    band = _Walk(dtype, first, count).band(graph)
+    blocks, height = band.blocks.astype(dtype), _image(graph.input)[0]
+    _, p, width, q = blocks.shape
+    total = _image(graph.output.source)[0]  # type: ignore[union-attr]
+    front, back = max(band.front, 0), max((total - 1) * band.stride - band.front + width - height, 0)
+    matrix = jnp.zeros((count * p, (front + height + back) * q), dtype)
+
+    def write(h: jax.Array, matrix: jax.Array) -> jax.Array:
+        column = ((first + h) * band.stride - band.front + front) * q
+        return jax.lax.dynamic_update_slice(matrix, blocks[h].reshape(p, width * q), (h * p, column))
+
+    return jax.lax.fori_loop(0, count, write, matrix)[:, front * q : (front + height) * q]
+
+
+def image_rows(graph: Graph) -> int:
+    """How many rows the output's image has, which `banded_rows` can share.
+
+    Example:
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> image_rows(derivative_graph(jnp.tanh, jnp.zeros((8, 6, 2))))
+        8
+    """
+    assert graph.output is not None
+    return _image(graph.output.source)[0]
+
+
 class _Walk:
     """Carries the derivative of the output by each node from the last node to the input.
 
     Args:
         dtype: of the entries; None to count costs only.
+        first, count: a share of the output image's rows; all of them unless given.
     """
 
-    def __init__(self, dtype: Any):
-        self.dtype, self.cost = dtype, 0.0
+    def __init__(self, dtype: Any, first: Any = None, count: int = 0):
+        self.dtype, self.first, self.count, self.cost = dtype, first, count, 0.0
+
+    def height(self, node: Node) -> int:
+        """How many rows of a node's image are at hand, where it is the output's."""
+        return _image(node)[0] if self.first is None else self.count
+
+    def share(self, values: jax.Array) -> jax.Array:
+        """The share of what there is for each of the output image's rows, [H, …]."""
+        return values if self.first is None else jax.lax.dynamic_slice_in_dim(values, self.first, self.count)
 
     def band(self, graph: Graph) -> _Band:
         out = graph.output
@@ -156,22 +208,26 @@ class _Walk:
         k, stride, dilation, front = A.kernel.shape[0], A.stride[0], A.dilation[0], A.pads[0][0]  # type: ignore[index]
         reach = (k - 1) * dilation + 1
         height, p, q = _image(node)[0], math.prod(_image(node)[1:]), A.spatial[1] * A.in_channels  # type: ignore[index]
+        origin = 0 if self.first is None else self.first
         if isinstance(left, _Diagonal):
-            shape = (height, p, reach, q)
+            shape = (self.height(node), p, reach, q)
             self.cost += 2.0 * math.prod(shape)
             if self.dtype is None:
                 return _Band(jax.ShapeDtypeStruct(shape, A.dtype), stride, front)
             taps = row_matrices(A).transpose(1, 0, 2)
             blocks = jnp.zeros((p, reach, q), A.dtype).at[:, ::dilation].set(taps) if dilation > 1 else taps
             rows = jnp.ones((), blocks.dtype) if left.scale is None else left.scale
-            rows = jnp.broadcast_to(rows.reshape(-1), (height * p,)).reshape(height, p, 1, 1)
-            return _Band(blocks[None] * rows, stride, front)
+            rows = self.share(jnp.broadcast_to(rows.reshape(-1), (height * p,)).reshape(height, p, 1, 1))
+            return _Band(blocks[None] * rows, stride, front, origin)
         steps, rows, _, r = left.blocks.shape
         shape = (steps, rows, stride * (left.width - 1) + reach, q)
         self.cost += 4.0 * math.prod(shape)
         taps = None if self.dtype is None else row_matrices(A).transpose(1, 0, 2).reshape(r, k * q)
         blocks: Any = jax.ShapeDtypeStruct(shape, A.dtype) if taps is None else jnp.zeros(shape, left.blocks.dtype)
         inside = left.inside(height)
+        if self.first is not None:  # which rows there are is not known to the program: all take part, some as zeros
+            left = left._replace(blocks=jnp.where(inside[:, None, :, None], left.blocks, 0))
+            inside = np.ones(inside.shape, bool)
         for b in range(left.width):  # the rows that the image in between does not have take no part
             steps_in = np.flatnonzero(inside[:, b])
             self.cost += 2.0 * steps_in.size * rows * r * k * q
@@ -180,7 +236,7 @@ class _Walk:
                 product = left.blocks[some, :, b].reshape(-1, r) @ taps.astype(left.blocks.dtype)
                 reached = slice(stride * b, stride * b + reach, dilation)
                 blocks = blocks.at[some, :, reached].add(product.reshape(-1, rows, k, q))
-        return _Band(blocks, stride * left.stride, stride * left.front + front)
+        return _Band(blocks, stride * left.stride, stride * left.front + front, origin)
 
     def scaled(self, band: _Band, scale: jax.Array | None, source: Node) -> _Band:
         """band · diag(scale)."""
@@ -189,7 +245,8 @@ class _Walk:
             return band
         if scale is None or jnp.ndim(scale) == 0:
             return band if scale is None else band._replace(blocks=band.blocks * scale)
-        picked = scale.reshape(height, q)[np.clip(band.rows(), 0, height - 1)]
+        clip = np.clip if self.first is None else jnp.clip
+        picked = scale.reshape(height, q)[clip(band.rows(), 0, height - 1)]
         return band._replace(blocks=band.blocks * picked[:, None])
 
     def total(self, parts: list[_Diagonal | _Band], node: Node) -> _Diagonal | _Band:
@@ -219,10 +276,10 @@ class _Walk:
         blocks = sum(padded, jnp.zeros((), bands[0].blocks.dtype))
         if diagonals:
             values = jnp.ones((), blocks.dtype) if scale is None else jnp.asarray(scale)
-            values = jnp.broadcast_to(values.reshape(-1), (count * p,)).reshape(count, p)
+            values = self.share(jnp.broadcast_to(values.reshape(-1), (_image(node)[0] * p,)).reshape(-1, p))
             here = jnp.arange(front + back)[:, None] == front
             blocks = blocks + jnp.where(here & jnp.eye(p, dtype=bool)[:, None], values[:, :, None, None], 0)
-        return _Band(blocks, bands[0].stride, front)
+        return _Band(blocks, bands[0].stride, front, bands[0].first)
 
 
 def _image(node: Node) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.jacobian.graph import Graph, Term, derivative_graph
@@ -260,14 +261,70 @@ def coloured_values(
         >>> print(coloured_values(jnp.square, jnp.array([1.0, 2.0]), (), coloring_of(jnp.square, jnp.zeros(2)), 8))
         [2. 4.]
     """
+    return _compressed(f, x, args, coloring, chunk, 0, coloring.count)[_places(coloring)]
+
+
+def _places(coloring: Coloring) -> tuple[np.ndarray, np.ndarray]:
+    """Where each entry stands among the compressed columns or rows."""
+    if coloring.mode == "forward":
+        return coloring.rows, coloring.colors[coloring.columns]
+    return coloring.columns, coloring.colors[coloring.rows]
+
+
+def _compressed(
+    f: Callable[..., jax.Array], x: jax.Array, args: tuple, coloring: Coloring, chunk: int, start: Any, count: int
+) -> jax.Array:
+    """The products of the colours start … start + count − 1 as columns; of those behind the last colour zeros."""
     out = jax.eval_shape(f, x, *args)
     if coloring.mode == "forward":
         push, domain, codomain = jax.linearize(lambda x: f(x, *args), x)[1], x, out
-        at = (coloring.rows, coloring.colors[coloring.columns])
     else:
         pull, domain, codomain = jax.vjp(lambda x: f(x, *args), x)[1], out, x
-        push, at = (lambda ct: pull(ct)[0]), (coloring.columns, coloring.colors[coloring.rows])
-    return columns_of(push, domain, codomain, coloring.count, chunk, labels=coloring.colors)[at]
+        push = lambda ct: pull(ct)[0]  # noqa: E731
+    return columns_of(push, domain, codomain, count, chunk, start, labels=coloring.colors)
+
+
+def shared_coloured(
+    f: Callable[..., jax.Array], x: jax.Array, args: tuple, coloring: Coloring, chunk: int, mesh: Mesh
+) -> jax.Array:
+    """The dense matrix, with the products and then the columns shared by the devices of a mesh, whose matrix stays so.
+
+    Where the columns cannot be shared evenly, every device gets all of them.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("data",))
+        >>> x = jnp.array([1.0, 2.0])
+        >>> print(shared_coloured(jnp.square, x, (), coloring_of(jnp.square, x), 8, mesh))
+        [[2. 0.]
+         [0. 4.]]
+    """
+    (m, n), axes, devices = coloring.shape, mesh.axis_names, mesh.size
+    share, width = -(-coloring.count // devices), n // devices
+    even = n % devices == 0
+    owner = coloring.columns // max(width, 1)
+    longest = int(np.bincount(owner, minlength=1).max(initial=0)) if even else 0
+    tables = np.full((3, devices, longest), 0, np.int32)
+    tables[0] = m * width  # behind the last entry: dropped
+    for d in range(devices if even else 0):
+        mine = np.flatnonzero(owner == d)
+        places = (coloring.rows[mine].astype(np.int64) * width + coloring.columns[mine] - d * width, *(
+            place[mine] for place in _places(coloring)
+        ))  # fmt: skip
+        for table, values in zip(tables, places):
+            table[d, : mine.size] = values
+
+    def local(x: jax.Array, args: tuple) -> jax.Array:
+        number = jax.lax.axis_index(axes)
+        products = _compressed(f, x, args, coloring, chunk, number * share, share)
+        products = jax.lax.all_gather(products, axes, axis=1, tiled=True)
+        if not even:
+            return placed(products[_places(coloring)], coloring)
+        at, *places = jnp.asarray(tables)[:, number]
+        zeros = jnp.zeros((m * width,), products.dtype)
+        return zeros.at[at].set(products[tuple(places)], mode="drop").reshape(m, width)
+
+    spec = PartitionSpec(None, axes) if even else PartitionSpec()
+    return jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=spec, check_vma=False)(x, args)
 
 
 def placed(values: jax.Array, coloring: Coloring) -> jax.Array:

@@ -221,7 +221,8 @@ def jacobian(
         *args: further arguments of f, held fixed.
         memory_budget: bytes that a chunk of tangents may take when the matrix is formed.
         mode: direction in which the matrix is formed: "forward", "reverse" or "auto" (the smaller side).
-        mesh: a `jax.sharding.Mesh` whose devices share the columns when the matrix is formed.
+        mesh: a `jax.sharding.Mesh` whose devices share the work when the matrix is formed, by any method; it stays
+            sharded, by columns or, of compositions of convolutions, by rows, where these can be shared evenly.
         method: how the matrix is formed: "structured" (read off the program: convolutions, matrix products and
             elementwise functions), "coloured" (sparse: entries that share no row travel together), "dense" (all
             products), or "auto" (the least counted cost). Each gives the exact matrix.

@@ -13,10 +13,16 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from lax_linalg.errors import LinearAlgebraError, UnknownNameError
-from lax_linalg.jacobian.coloring import Coloring, coloring_of, coloured_values, placed
+from lax_linalg.jacobian.coloring import Coloring, coloring_of, coloured_values, placed, shared_coloured
 from lax_linalg.jacobian.graph import Graph, derivative_graph
 from lax_linalg.jacobian.materialize import chosen_mode, chunk_size, dense_jacobian, nested_programs, program_cost
-from lax_linalg.jacobian.structured import peak_entries, structured_cost, structured_entries
+from lax_linalg.jacobian.structured import (
+    peak_entries,
+    shared_entries,
+    shared_side,
+    structured_cost,
+    structured_entries,
+)
 
 METHODS = ("auto", "dense", "structured", "coloured")
 SCATTER = 20.0
@@ -68,12 +74,17 @@ def plan(
     product = program_cost(program.jaxpr)
     side = {"forward": n, "reverse": m}[chosen_mode(mode, m, n)]
     flops = {"dense": side * product + 2.0 * m * n}
-    if method == "dense" or mesh is not None or mode != "auto":  # a direction or a mesh asks for products
+    if method == "dense" or mode != "auto":  # a direction asks for products
         return _Plan(Route("dense", flops), None, None)
     graph = derivative_graph(f, x, args, required=method == "structured")
     itemsize = jnp.dtype(x.dtype).itemsize
     if graph is not None and (method == "structured" or peak_entries(graph, (m, n)) * itemsize <= memory_budget):
-        flops["structured"] = structured_cost(graph, (m, n))
+        if mesh is None or shared_side(graph, (m, n), mesh.size) is not None:
+            flops["structured"] = structured_cost(graph, (m, n))
+        elif method == "structured":
+            raise LinearAlgebraError(
+                f"{mesh.size} devices cannot share this {m}×{n} Jacobian evenly by its structure; use method='auto'"
+            )
     coloring = None
     if method == "coloured" or (method == "auto" and _local(program.jaxpr, graph) and m * n >= SMALL):
         coloring = _coloring(f, x, args, method)
@@ -127,7 +138,8 @@ def jacobian_entries(
         args: further arguments of f, held fixed.
         method: "auto", "structured" (from the derivative's graph), "coloured" (columns that share no row travel
             together) or "dense" (all min(m, n) products). All give the exact matrix.
-        mode, memory_budget, mesh: as for `dense_jacobian`; a mode or a mesh makes "auto" dense.
+        mode, memory_budget, mesh: as for `dense_jacobian`; a mode makes "auto" dense. With a mesh, products and
+            columns are shared by its devices, of compositions of convolutions image rows and rows of the matrix.
 
     Raises:
         UnknownNameError: for an unknown method or mode.
@@ -144,8 +156,12 @@ def jacobian_entries(
     out = jax.eval_shape(f, x, *args)
     if chosen.route.method == "structured":
         assert chosen.graph is not None
+        if mesh is not None:
+            return shared_entries(f, x, args, out, mesh)
         return structured_entries(chosen.graph, (out.size, x.size), out.dtype)
     assert chosen.coloring is not None
+    if mesh is not None:
+        return shared_coloured(f, x, args, chosen.coloring, chunk_size(f, x, args, memory_budget), mesh)
     return placed(coloured_values(f, x, args, chosen.coloring, chunk_size(f, x, args, memory_budget)), chosen.coloring)
 
 

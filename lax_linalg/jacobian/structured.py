@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
-from lax_linalg.jacobian.bands import banded_cost, banded_entries
-from lax_linalg.jacobian.graph import Graph, Node, Term
+from lax_linalg.jacobian.bands import banded_cost, banded_entries, banded_rows, image_rows
+from lax_linalg.jacobian.graph import Graph, Node, Term, derivative_graph
 from lax_linalg.jacobian.materialize import convolution_factor
 from lax_linalg.jacobian.selection import Selection
 from lax_linalg.jacobian.slabs import convolution_entries
@@ -125,6 +127,56 @@ def structured_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into
     return columns.T.astype(dtype)
 
 
+def shared_entries(
+    f: Callable[..., jax.Array], x: jax.Array, args: tuple, out: jax.ShapeDtypeStruct, mesh: Mesh
+) -> jax.Array:
+    """`structured_entries` with the work shared by the devices of a mesh, as `shared_side` says; the matrix stays so.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("data",))
+        >>> W, aval = jnp.array([[1.0, 2.0], [3.0, 4.0]]), jax.ShapeDtypeStruct((2,), jnp.float32)
+        >>> print(shared_entries(lambda x: jnp.tanh(W @ x), jnp.zeros(2), (), aval, mesh))
+        [[1. 2.]
+         [3. 4.]]
+    """
+    shape, axes = (out.size, x.size), mesh.axis_names
+
+    def local(x: jax.Array, args: tuple) -> jax.Array:
+        graph, number = derivative_graph(f, x, args), jax.lax.axis_index(axes)
+        assert graph is not None and graph.output is not None
+        if side == "rows":
+            count = image_rows(graph) // mesh.size
+            return banded_rows(graph, number * count, count, out.dtype)
+        count = shape[1] // mesh.size
+        share = (number * count, count)
+        images = _images(graph, out.dtype, share)[id(graph.output.source)]
+        if images is None:
+            scaled = _scaled_identity(graph.output, shape, out.dtype)
+            return jax.lax.dynamic_slice_in_dim(scaled, *share, axis=1)
+        return _moved(images, graph.output, shape[1]).T.astype(out.dtype)
+
+    found = derivative_graph(f, x, args)
+    side = None if found is None else shared_side(found, shape, mesh.size)
+    spec = PartitionSpec(axes, None) if side == "rows" else PartitionSpec(None, axes)
+    return jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=spec, check_vma=False)(x, args)
+
+
+def shared_side(graph: Graph, shape: tuple[int, int], devices: int) -> str | None:
+    """What devices can share evenly: "rows" of bands, "columns" of images, or None.
+
+    Example:
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> shared_side(derivative_graph(jnp.tanh, jnp.zeros(6)), (6, 6), 3)
+        'columns'
+    """
+    if graph.output is None:
+        return None
+    bands = banded_cost(graph)
+    if bands is not None and bands < _images_cost(graph, shape[1]) + shape[0] * shape[1]:
+        return "rows" if image_rows(graph) % devices == 0 else None
+    return "columns" if shape[1] % devices == 0 else None
+
+
 def _column(scale: jax.Array | None) -> jax.Array | None:
     return scale if scale is None or jnp.ndim(scale) == 0 else scale.reshape(-1, 1)
 
@@ -155,17 +207,26 @@ def _assembled(
     return matrix.T if transposed else matrix
 
 
-def _images(graph: Graph, dtype: Any) -> dict[int, jax.Array | None]:
-    """For every node the unit tangents' images [n, size] as a batch; None stands for the identity."""
+def _images(graph: Graph, dtype: Any, share: tuple[jax.Array, int] | None = None) -> dict[int, jax.Array | None]:
+    """For every node the unit tangents' images [n, size] as a batch; None stands for the identity.
+
+    With share = (first, count), those of the inputs first … first + count − 1 only, [count, size].
+    """
     n = graph.input.size
+
+    def shared(images: jax.Array) -> jax.Array:
+        return images if share is None else jax.lax.dynamic_slice_in_dim(images, *share)
+
     images: dict[int, jax.Array | None] = {id(graph.input): None}
     for node in graph.nodes[1:]:
         total: jax.Array | None = None
         for term in node.terms:
             if term.operator is not None and term.source is graph.input and term.index is None:
-                part = _assembled(term, transposed=True)
+                part = shared(_assembled(term, transposed=True))
             elif images[id(term.source)] is None and term.operator is None:
-                part = _scaled_identity(term, (node.size, n), dtype).T
+                part = shared(_scaled_identity(term, (node.size, n), dtype).T)
+            elif images[id(term.source)] is None:
+                part = _through(term, shared(_moved(None, term, n)))
             else:
                 part = _through(term, _moved(images[id(term.source)], term, n))
             total = part if total is None else total + part

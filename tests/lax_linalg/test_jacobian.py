@@ -191,6 +191,7 @@ SHARDED = """
 import jax, jax.numpy as jnp, numpy as np
 import lax_linalg as la
 from lax_linalg.jacobian.materialize import dense_jacobian
+from lax_linalg.jacobian.routes import jacobian_entries
 mesh = jax.make_mesh((4, 2), ("data", "model"))
 def f(x):
     return jnp.tanh(x @ x.T)[:, :5]
@@ -212,6 +213,28 @@ def flops(mode, mesh):
     return (analysis[0] if isinstance(analysis, list) else analysis)["flops"]
 for mode in ("forward", "reverse"):
     assert flops(mode, None) > 7 * flops(mode, mesh), (mode, flops(mode, None), flops(mode, mesh))
+def route_flops(method, mesh):
+    x = jax.ShapeDtypeStruct((8, 8, 4), jnp.float32)
+    return jacobian_entries.lower(network, x, (), method=method, mesh=mesh).compile().cost_analysis()["flops"]
+image = jax.random.normal(jax.random.key(1), (8, 8, 4))
+expected = np.asarray(jax.jacfwd(network)(image)).reshape(256, 256)
+for method, shard in (("structured", (32, 256)), ("coloured", (256, 32))):
+    got = la.materialize(la.jacobian(network, image, mesh=mesh, method=method))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert got.sharding.shard_shape(got.shape) == shard, got.sharding
+assert route_flops("structured", None) > 5 * route_flops("structured", mesh)
+assert la.jacobian(network, image, mesh=mesh).route().method == "structured"
+W = jax.random.normal(jax.random.key(2), (12, 16))
+for g, at in (
+    (lambda x: jnp.tanh(x)[::-1], jnp.arange(16.0)),
+    (lambda x: x + W.T @ jnp.cos(W @ x), jnp.arange(16.0)),
+    (lambda x: la.Convolution(kernel, (8, 2), stride=2).apply(jnp.sin(x)[None])[0], image[:, :2]),
+):
+    for method in ("structured", "coloured"):
+        if method == "structured" and g(at).shape[0] == 4:
+            continue  # four rows of an image cannot be shared by eight
+        got = la.materialize(la.jacobian(g, at, mesh=mesh, method=method))
+        np.testing.assert_allclose(got, np.asarray(jax.jacfwd(g)(at)).reshape(-1, at.size), atol=1e-5)
 batch = la.layer_jacobians({"f": f}, jnp.stack([x, 2 * x]))["f"]
 both = la.materialize(batch, mesh=mesh)
 np.testing.assert_allclose(both[1], np.asarray(jax.jacfwd(f)(2 * x)).reshape(30, 18), atol=1e-6)
