@@ -125,6 +125,13 @@ def test_a_run_without_spectra_says_how_to_get_them(folders, tmp_path):
     assert f"python -m scripts.analyze --workdir={folders / 'bare'}" in page
 
 
+def test_an_analysis_without_non_normality_says_how_to_complete_it(folders, tmp_path):
+    words = "was analysed without non-normality; the same command completes its files"
+    assert words in write_report([str(folders / "plain")], tmp_path / "page.html")[0].read_text()
+    write_run(tmp_path / "run", steps=range(0, 21, 20), inputs=1, analysed=(20,), nonnormal=("blocks/1",))
+    assert words not in write_report([str(tmp_path / "run")], tmp_path / "page.html")[0].read_text()
+
+
 def test_a_long_curve_keeps_its_spikes():
     rng = np.random.default_rng(0)
     loss = rng.uniform(1, 2, 20_000)

@@ -187,7 +187,7 @@ def _lead(runs: list[Run], description: dict[str, Any]) -> str:
 def _notes(runs: list[Run], description: dict[str, Any]) -> str:
     """What is missing, and the command that adds it."""
     notes = []
-    for run in runs:
+    for run, drawn in zip(runs, description["runs"], strict=True):
         name = html.escape(run.name)
         if not run.steps:
             notes.append(
@@ -197,6 +197,11 @@ def _notes(runs: list[Run], description: dict[str, Any]) -> str:
         elif not run.analyses:
             notes.append(
                 f"{name} has no checkpoint analysis, so eigenvalues and weight spectra are missing: "
+                f"<code>{html.escape(analyze_command([run]))}</code>"
+            )
+        elif drawn["untested"]:
+            notes.append(
+                f"{name} was analysed without non-normality; the same command completes its files: "
                 f"<code>{html.escape(analyze_command([run]))}</code>"
             )
         status = run.summary.get("status", "unfinished")

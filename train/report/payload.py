@@ -114,6 +114,7 @@ def build_payload(runs: list[Run], budget: int = BYTES) -> tuple[dict[str, Any],
                 "layers": {name: _layer(one[name], axes[name], detail, most, block) for name in layers if name in one},
                 "analysed": sorted(set(run.analyses) & set(kept)),
                 "mean_field": mean_field.described(place, block.add),
+                "untested": any(s.eigenvalues for s in one.values()) and not any(s.nonnormal for s in one.values()),
             }
             for run, one, place in zip(runs, series, places, strict=True)
         ],
