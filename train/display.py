@@ -54,7 +54,8 @@ class PlainDisplay:
         self.latest[line["kind"]], self.pace = line, pace
         if spectra is not None:
             self.spectra = {
-                layer: measured["singular_values"].mean(0, dtype=np.float64) for layer, measured in spectra.items()
+                layer: (values := measured["singular_values"]).reshape(-1, values.shape[-1]).mean(0, dtype=np.float64)
+                for layer, measured in spectra.items()
             }
         kind, now = line["kind"], time.monotonic()
         if kind in ("eval", "test") or now - self._shown.get(kind, -math.inf) >= self.period:

@@ -11,7 +11,7 @@ import pytest
 from lax_linalg.errors import LinearAlgebraError
 from tests.train.synthetic import write_run
 from train.report import load_runs, render, write_picture, write_report
-from train.report.payload import build_payload, thin_curve
+from train.report.payload import build_payload, collect, thin_curve
 from train.report.picture import draw
 from train.spectrum_summary import summarize
 
@@ -117,6 +117,23 @@ def test_names_and_settings_are_text_not_markup(folders, tmp_path):
     page = write_report([str(folders / "<b>&")], tmp_path / "page.html")[0].read_text()
     assert "<b>&" not in page
     assert "&lt;b&gt;&amp;" in page
+
+
+def test_the_members_of_a_stack_count_as_inputs(tmp_path):
+    """Layers of a scan and states over time are recorded as [inputs, members, k], numbers of the table included."""
+    workdir = write_run(tmp_path / "run", sizes={"time": (5, 5)}, inputs=4)
+    for path in (workdir / "spectra").glob("*.npz"):
+        with np.load(path) as archive:
+            values = archive["time::singular_values"]
+        np.savez(path, **{"time::singular_values": np.stack([values, 2 * values], axis=1)})
+    (run,) = load_runs([workdir])
+    layer = collect(run, [100])["time"]
+    with np.load(workdir / "spectra" / "step_00000100.npz") as archive:
+        recorded = archive["time::singular_values"]
+    assert recorded.shape == (4, 2, 5)
+    np.testing.assert_array_equal(layer.singular_values[0], recorded.reshape(8, 5))
+    (shown,) = build_payload([run], budget=10**6)[0]["runs"][0]["layers"].values()
+    assert shown["inputs"] == 8
 
 
 def test_a_run_without_spectra_says_how_to_get_them(folders, tmp_path):

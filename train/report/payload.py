@@ -171,9 +171,9 @@ def collect(run: Run, steps: list[int]) -> dict[str, LayerSeries]:
                 continue
             layer = layers.setdefault(name, LayerSeries())
             layer.steps.append(step)
-            layer.singular_values.append(np.atleast_2d(arrays["singular_values"]))
+            layer.singular_values.append(_rows(arrays["singular_values"]))
             if "eigenvalues" in arrays:
-                layer.eigenvalues[step] = np.atleast_2d(arrays["eigenvalues"])
+                layer.eigenvalues[step] = _rows(arrays["eigenvalues"])
             if "operator_singular_values" in arrays:
                 layer.operator[step] = arrays["operator_singular_values"].ravel()
             if (found := nonnormality.taken(arrays)) is not None:
@@ -185,6 +185,11 @@ def collect(run: Run, steps: list[int]) -> dict[str, LayerSeries]:
             if "structure" in arrays:
                 layer.structure = str(arrays["structure"])
     return layers
+
+
+def _rows(values: np.ndarray) -> np.ndarray:
+    """[inputs, k]; of a stack [inputs, layers or times, k] every member counts as one more input."""
+    return values.reshape(-1, values.shape[-1])
 
 
 def _ordered(orders: list[list[str]]) -> list[str]:
