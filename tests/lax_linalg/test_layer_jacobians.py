@@ -20,7 +20,7 @@ from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteEr
 
 def reference(f, x):
     """Dense per-example Jacobians of a function of batches."""
-    J = jax.vmap(jax.jacfwd(lambda x: f(x[None])[0]))(x)
+    J = jax.jit(jax.vmap(jax.jacfwd(lambda x: f(x[None])[0])))(x)
     return np.asarray(J).reshape(x.shape[0], -1, x[0].size)
 
 
@@ -72,13 +72,17 @@ def test_every_layer_at_its_own_input(net, x):
     h3 = jnp.tanh(net.shared(h2))
     inputs = {"first": x, "shared": h1, "shared@2": h2, "blocks/0": h3, "end_to_end": x}
     layers = {"first": net.first, "shared": net.shared, "shared@2": net.shared, "blocks/0": net.blocks[0]}
-    for path, at in inputs.items():
+
+    @jax.jit
+    def verbs(J):
+        return {path: (la.materialize(J[path]), la.svdvals(J[path]), la.materialize(J[path][1])) for path in inputs}
+
+    for path, (matrices, values, second) in verbs(J).items():
+        at = inputs[path]
         np.testing.assert_allclose(J[path].x, at, atol=1e-6)
-        matrices = la.materialize(J[path])
         np.testing.assert_allclose(matrices, reference(layers.get(path, net), at), atol=1e-6)
-        singular = np.linalg.svd(matrices, compute_uv=False)
-        np.testing.assert_allclose(la.svdvals(J[path]), singular, atol=1e-5)
-        np.testing.assert_allclose(la.materialize(J[path][1]), matrices[1], atol=1e-6)
+        np.testing.assert_allclose(values, np.linalg.svd(matrices, compute_uv=False), atol=1e-5)
+        np.testing.assert_allclose(second, matrices[1], atol=1e-6)
 
 
 def test_the_model_is_left_as_it_was(net, x):
@@ -209,7 +213,7 @@ class CNN(linen.Module):
 @pytest.fixture
 def cnn(key):
     images = jax.random.normal(key, (2, 4, 4, 1))
-    return CNN(), CNN().init(key, images), images
+    return CNN(), jax.jit(CNN().init)(key, images), images
 
 
 def test_linen_model(cnn):
@@ -248,10 +252,11 @@ class Encoder(linen.Module):
         return x + self.mlp(x)
 
 
+@pytest.mark.slow  # attention by default: tests/lax_linalg/test_your_model.py
 def test_transformer_block(key):
     x = jax.random.normal(key, (2, 3, 4))
     block = Encoder()
-    variables = block.init(key, x)
+    variables = jax.jit(block.init)(key, x)
     J = la.layer_jacobians((block, variables), x)
     assert {"norm", "attention", "attention/query", "mlp", "mlp/layers_0", "end_to_end"} <= set(J)
     f = lambda x: block.apply(variables, x)  # noqa: E731
@@ -353,8 +358,9 @@ def test_layers_of_several_arrays_have_a_jacobian_by_each(key):
     for b in range(2):
         query = lambda q: model.cross(q[None], jnp.sin(x[b : b + 1]), mask=mask[b : b + 1])[0]  # noqa: B023, E731
         keys = lambda k: model.cross(x[b : b + 1], k[None], mask=mask[b : b + 1])[0]  # noqa: B023, E731
-        np.testing.assert_allclose(found["cross:0"][b], jax.jacfwd(query)(x[b]).reshape(12, 12), atol=1e-5)
-        np.testing.assert_allclose(found["cross:1"][b], jax.jacfwd(keys)(jnp.sin(x[b])).reshape(12, 12), atol=1e-5)
+        expected = jax.jit(lambda q, k: (jax.jacfwd(query)(q), jax.jacfwd(keys)(k)))(x[b], jnp.sin(x[b]))  # noqa: B023
+        np.testing.assert_allclose(found["cross:0"][b], expected[0].reshape(12, 12), atol=1e-5)
+        np.testing.assert_allclose(found["cross:1"][b], expected[1].reshape(12, 12), atol=1e-5)
     np.testing.assert_allclose(found["own"], reference(model.own, J["own"].x), atol=1e-5)
 
 
@@ -423,7 +429,7 @@ class ScannedLinen(linen.Module):
 
 def test_scanned_stacks_that_nobody_declared_give_every_layer(key):
     x = jax.random.normal(key, (2, 2))
-    variables = ScannedLinen().init(key, x)
+    variables = jax.jit(ScannedLinen().init)(key, x)
     for model in (Scanned(), (ScannedLinen(), variables)):
         J = la.layer_jacobians(model, x)
         assert list(J) == ["head", "layers/depth", "end_to_end"]

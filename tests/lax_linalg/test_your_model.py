@@ -79,12 +79,12 @@ def test_the_nnx_examples_cnn_in_a_loop_of_its_own(key):
         nnx.update(model, jax.tree.map(lambda p, g: p - 0.1 * g, nnx.state(model, nnx.Param), grads))
 
     rngs = nnx.Rngs(1)
-    for step in range(3):
+    for step in range(2):
         probe.submit(step, model)
         update(model, rngs)
     records = probe.wait()
-    assert [record.step for record in records] == [0, 1, 2]
-    first, last = (records[i].spectra["conv1"]["singular_values"] for i in (0, 2))
+    assert [record.step for record in records] == [0, 1]
+    first, last = (record.spectra["conv1"]["singular_values"] for record in records)
     assert not np.allclose(first, last)  # the network moved
 
     with pytest.raises(LinearAlgebraError, match="layer 'dropout1' drops units at random"):
@@ -111,10 +111,11 @@ class LinenCNN(linen.Module):
         return linen.Dense(features=5)(x)
 
 
+@pytest.mark.slow  # a Linen network by default: tests/lax_linalg/test_layer_jacobians.py
 def test_the_linen_examples_cnn(key):
     images = jax.random.normal(key, (2, 8, 8, 1))
     module = LinenCNN()
-    variables = module.init(key, images)
+    variables = jax.jit(module.init)(key, images)
     probe = la.SpectrumProbe((module, variables), images)
     assert probe.layers == ("Conv_0", "Conv_1", "Dense_0", "Dense_1", "end_to_end")
     probe.submit(0, variables)
