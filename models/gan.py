@@ -37,6 +37,11 @@ gan_losses.register("non_saturating")(
 )
 
 
+def _spread(layer: Dense, distances: jax.Array) -> None:
+    """Biases that put the hyperplane of each unit, w·x + b = 0, at its distance from the origin."""
+    layer.bias[...] = distances * jnp.linalg.norm(layer.kernel[...], axis=0)
+
+
 class Generator(nnx.Module):
     """Latent vectors to points (a perceptron), or to images (dense, then twice the size by each convolution).
 
@@ -46,6 +51,8 @@ class Generator(nnx.Module):
         widths: hidden sizes; for images, of the dense part, and `channels` of the small image.
         channels: of the half-size image.
         activation: name or function φ.
+        spread: start with the kinks of the first layer at Gaussian distances of this deviation from the origin, as the
+            latent vectors lie, and not all at the origin.
         rngs: source of the initial weights.
 
     Raises:
@@ -64,6 +71,7 @@ class Generator(nnx.Module):
         widths: Sequence[int] = (128, 128),
         channels: int = 16,
         activation: str | Activation = "relu",
+        spread: float = 0.0,
         rngs: nnx.Rngs,
     ):
         self.output_shape = sizes("output_shape", output_shape)
@@ -71,6 +79,9 @@ class Generator(nnx.Module):
         fan_in = (positive("latent", latent), *sizes("widths", widths))
         init = {"kernel_init": "he", "rngs": rngs}
         self.layers = nnx.List([Dense(m, n, **init) for m, n in itertools.pairwise(fan_in)])
+        if spread and self.layers:
+            first = self.layers[0]
+            _spread(first, spread * jax.random.normal(rngs.params(), (first.out_features,)))
         if len(self.output_shape) == 3:
             height, width, colours = self.output_shape
             if height % 2 or width % 2:
@@ -109,6 +120,8 @@ class Discriminator(nnx.Module):
         normalisation: "spectral" or "none".
         norm_of: "operator" or "kernel", see `SpectralNorm`.
         scale: factor on the score of a normalised discriminator, its Lipschitz bound; not used without.
+        spread: for points: start with the kinks of the first layer at distances of up to this from the origin, the
+            radius of the data say, and not all at the origin.
         rngs: source of the initial weights.
 
     Raises:
@@ -128,6 +141,7 @@ class Discriminator(nnx.Module):
         normalisation: str = "spectral",
         norm_of: str = "operator",
         scale: float = 1.0,
+        spread: float = 0.0,
         rngs: nnx.Rngs,
     ):
         if normalisation not in NORMALISATIONS:
@@ -147,6 +161,8 @@ class Discriminator(nnx.Module):
                 layer: Any = Conv(shape[-1], width, 3, strides=2, rngs=rngs)
             else:
                 layer = Dense(shape[0], width, rngs=rngs)
+                if spread and not self.layers:
+                    _spread(layer, spread * jax.random.uniform(rngs.params(), (width,), minval=-1.0))
             self.layers.append(normalised(layer, shape))
             shape = (*layer.operator(shape).out_spatial, width) if len(shape) == 3 else (width,)
         features = math.prod(shape)
@@ -193,6 +209,8 @@ class GAN(nnx.Module):
         generator_widths, widths: hidden sizes of generator and discriminator.
         activation: of the discriminator.
         normalisation, norm_of, scale: see `Discriminator`.
+        spread: radius of the data, as `Discriminator` takes it; the generator's kinks then start spread out too. With
+            biases that start at 0 all kinks cross the origin, and far modes are told apart and reached late or never.
         rngs: source of the initial weights and the latent vectors.
 
     Raises:
@@ -221,11 +239,12 @@ class GAN(nnx.Module):
         normalisation: str = "spectral",
         norm_of: str = "operator",
         scale: float = 1.0,
+        spread: float = 0.0,
         rngs: nnx.Rngs,
     ):
         gan_losses[loss]  # raises for an unknown name
         self.loss, self.latent = loss, latent
-        self.generator = Generator(latent, input_shape, widths=generator_widths, rngs=rngs)
+        self.generator = Generator(latent, input_shape, widths=generator_widths, spread=float(spread > 0), rngs=rngs)
         self.discriminator = Discriminator(
             input_shape,
             widths=widths,
@@ -233,6 +252,7 @@ class GAN(nnx.Module):
             normalisation=normalisation,
             norm_of=norm_of,
             scale=scale,
+            spread=spread,
             rngs=rngs,
         )
         self.noise = nnx.Rngs(latent=rngs.params())

@@ -96,6 +96,19 @@ def test_a_run_records_modes_and_quality(task, tmp_path, capsys):
     assert all(0 <= line["modes"] <= 10 and 0 <= line["high_quality"] <= 1 for line in measured)
 
 
+def test_kinks_start_spread_over_the_data_and_the_latent_vectors():
+    gan = models.GAN(input_shape=(2,), widths=(400, 8), generator_widths=(400, 8), spread=5.0, rngs=nnx.Rngs(0))
+    critic, maker = (
+        np.asarray(layer.bias[...] / jnp.linalg.norm(layer.kernel[...], axis=0))
+        for layer in (gan.discriminator.layers[0].layer, gan.generator.layers[0])
+    )
+    assert 4.9 < np.abs(critic).max() <= 5 and np.std(critic) == pytest.approx(5 / 3**0.5, rel=0.1)
+    assert np.std(maker) == pytest.approx(1, rel=0.1)
+    assert not np.any(gan.discriminator.layers[1].layer.bias[...])
+    plain = models.GAN(input_shape=(2,), widths=(4,), generator_widths=(4,), rngs=nnx.Rngs(0))
+    assert not np.any(plain.generator.layers[0].bias[...])
+
+
 def test_errors_are_clear():
     with pytest.raises(LinearAlgebraError, match="use --model=gan"):
         adversarial(models.MLP(input_shape=(2,), num_classes=1, rngs=nnx.Rngs(0)), {})
