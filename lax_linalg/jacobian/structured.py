@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from lax_linalg.jacobian.bands import banded_cost, banded_entries, banded_rows, image_rows
 from lax_linalg.jacobian.graph import Graph, Node, Term, derivative_graph
 from lax_linalg.jacobian.materialize import convolution_factor
+from lax_linalg.jacobian.rows import row_entries, rows_cost
 from lax_linalg.jacobian.selection import Selection
 from lax_linalg.jacobian.slabs import convolution_entries
 from lax_linalg.operators.base import LinearOperator
@@ -94,9 +95,9 @@ def _dtype(node: Node) -> Any:
 def structured_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: jax.Array | None = None) -> jax.Array:
     """All entries of the Jacobian [m, n] from its graph.
 
-    The first linear map is assembled from its parameters; its rows then go through the others as a batch, or, where
-    that costs less, all maps are composed as bands of image rows. Nothing is multiplied by the identity. `into` are
-    zeros [m, n] that the entries of a single map, or of bands, are written into.
+    The first linear map is assembled from its parameters; its rows then go through the others as a batch. Where that
+    costs less, the output's rows go back through all maps, or all are composed as bands of image rows. Nothing is
+    multiplied by the identity. `into` are zeros [m, n] that the entries of a single map, or of bands, are written into.
 
     Example:
         >>> from lax_linalg.jacobian.graph import derivative_graph
@@ -116,13 +117,17 @@ def structured_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into
         term = node.terms[0]
         if term.operator is not None and term.source is graph.input and term.index is None:
             return _assembled(term, scale, into=into).astype(dtype)
+    bands, images, rows = banded_cost(graph), _images_cost(graph, n), rows_cost(graph, shape[0])
+    if bands is not None and bands < min(images, rows):
+        return banded_entries(graph, shape, dtype, into=into)
+    if rows < images:
+        return row_entries(graph, shape[0], dtype)
+    if out.index is None and len(node.terms) == 1:
+        term = node.terms[0]
         if isinstance(term.operator, Dense):
             images = _images(graph, dtype)
             matrix = term.operator.array @ _moved(images[id(term.source)], term, n).T.astype(term.operator.dtype)
             return (matrix if scale is None else scale * matrix).astype(dtype)
-    bands = banded_cost(graph)
-    if bands is not None and bands < _images_cost(graph, n):
-        return banded_entries(graph, shape, dtype, into=into)
     columns = _moved(_images(graph, dtype)[id(node)], out, n)
     return columns.T.astype(dtype)
 
@@ -271,8 +276,8 @@ def structured_cost(graph: Graph, shape: tuple[int, int]) -> float:
         >>> structured_cost(derivative_graph(lambda x: jnp.ones((4, 3)) @ x, jnp.zeros(3)), (4, 3))
         24.0
     """
-    cost, bands = _images_cost(graph, shape[1]), banded_cost(graph)
-    return 2.0 * math.prod(shape) + (cost if bands is None else min(cost, bands))
+    costs = (_images_cost(graph, shape[1]), rows_cost(graph, shape[0]), banded_cost(graph))
+    return 2.0 * math.prod(shape) + min(cost for cost in costs if cost is not None)
 
 
 def _images_cost(graph: Graph, n: int) -> float:

@@ -20,6 +20,7 @@ from lax_linalg.jacobian import coloring
 from lax_linalg.jacobian.bands import banded_cost, banded_entries
 from lax_linalg.jacobian.coloring import coloring_of
 from lax_linalg.jacobian.graph import derivative_graph
+from lax_linalg.jacobian.rows import row_entries, rows_cost
 from lax_linalg.jacobian.slabs import convolution_entries
 from lax_linalg.jacobian.structured import structured_cost
 
@@ -71,14 +72,16 @@ def test_structure_is_jacfwd(name, key):
     f, shape = STRUCTURED[name]
 
     @jax.jit
-    def both(x):
+    def all_ways(x):
         J = la.jacobian(f, x)
-        return la.materialize(J, method="structured"), la.materialize(J.structure), jax.jacfwd(f)(x)
+        rows = row_entries(derivative_graph(f, x), J.shape[0], J.dtype)
+        return la.materialize(J, method="structured"), rows, la.materialize(J.structure), jax.jacfwd(f)(x)
 
     x = jax.random.normal(key, shape)
-    entries, operators, expected = both(x)
+    entries, rows, operators, expected = all_ways(x)
     expected = np.asarray(expected).reshape(-1, x.size)
     np.testing.assert_allclose(entries, expected, atol=2e-6)
+    np.testing.assert_allclose(rows, expected, atol=2e-6)
     np.testing.assert_allclose(operators, expected, atol=2e-6)
 
 
@@ -149,6 +152,17 @@ def test_calls_that_give_integers_too_are_not_taken_for_constants():
     J = la.jacobian(scanned, x)
     assert J.structure is None
     np.testing.assert_array_equal(la.materialize(J), 8 * np.eye(2))
+
+
+def test_few_outputs_go_back_through_the_maps():
+    """A classifier's ten rows cost less from the output's side; strides, dilations and padding of any kind too."""
+    model = models.ResNet(input_shape=(8, 8, 1), num_classes=3, widths=(2, 4), rngs=RNGS)
+    graph = derivative_graph(one(model), jnp.ones((8, 8, 1)))
+    assert structured_cost(graph, (3, 64)) == rows_cost(graph, 3) + 2 * 3 * 64
+    odd = la.Convolution(jnp.cos(jnp.arange(36.0)).reshape(3, 2, 2, 3), (7, 4), 3, ((4, 1), (0, 2)), (2, 1))
+    graph = derivative_graph(lambda x: odd.apply(x[None])[0], jnp.ones((7, 4, 2)))
+    entries = row_entries(graph, odd.shape[0], jnp.float32)
+    np.testing.assert_allclose(entries, la.materialize(odd), atol=1e-6)
 
 
 def kinds(A):
