@@ -37,7 +37,7 @@ gan_losses.register("non_saturating")(
 )
 
 
-def _spread(layer: Dense, distances: jax.Array) -> None:
+def _spread(layer: Any, distances: jax.Array) -> None:
     """Biases that put the hyperplane of each unit, w·x + b = 0, at its distance from the origin."""
     layer.bias[...] = distances * jnp.linalg.norm(layer.kernel[...], axis=0)
 

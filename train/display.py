@@ -157,8 +157,8 @@ def closing(summary: dict[str, Any], workdir: str) -> str:
         }
         if found["accuracy"] is not None:
             known.append(f"{name} accuracy {found['accuracy']:.4f}")
-        elif found["modes"] is not None:
-            known.append(f"{name} modes {short(found['modes'])}, high quality {100 * found['high_quality']:.1f} %")
+        elif (good := found["high_quality"]) is not None:
+            known.append(f"{name} modes {short(found['modes'])}, high quality {100 * good:.1f} %")
         elif found["loss"] is not None:
             known.append(f"{name} loss {short(found['loss'])}")
     if summary["held_out"] == "test":
