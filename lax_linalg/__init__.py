@@ -32,8 +32,10 @@ from lax_linalg.jacobian.scan import recurrent_jacobians as recurrent_jacobians,
 from lax_linalg.jacobian.selection import Selection as Selection
 from lax_linalg.operators import (  # noqa: F401  # registers rules that stand in files of their own
     algebra as _algebra,
+    convolution_algebra as _convolution_algebra,
     convolution_functions as _convolution_functions,
     convolution_spectra as _convolution_spectra,
+    lazy_functions as _lazy_functions,
     window_entries as _window_entries,
 )
 from lax_linalg.operators.base import LinearOperator as LinearOperator, as_operator as as_operator

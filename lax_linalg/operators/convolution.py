@@ -12,10 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lax_linalg.operators.base import LinearOperator, operator
-from lax_linalg.operators.lazy import Sum
+from lax_linalg.operators.base import operator
 from lax_linalg.operators.window import Padding, Window, scatter
-from lax_linalg.verbs.arithmetic import add, same_shape, scale
 from lax_linalg.verbs.basic import materialize
 
 if TYPE_CHECKING:
@@ -99,32 +97,7 @@ class Convolution(Window):
         return with_weights(self, jnp.broadcast_to(self.kernel, (*self.out_spatial, *self.kernel.shape)))
 
 
-@scale.rule(Convolution, cost="O(kernel)")
-def _(A: Convolution, alpha) -> Convolution:
-    """Scaled kernel."""
-    return with_kernel(A, alpha * A.kernel)
-
-
-@add.rule(Convolution, Convolution, cost="O(kernel)")
-def _(A: Convolution, B: Convolution) -> LinearOperator:
-    """Sum of the kernels, where the geometry is the same."""
-    same_shape(A, B)
-    return with_kernel(A, A.kernel + B.kernel) if A.geometry == B.geometry else Sum((A, B))
-
-
 @materialize.rule(Convolution, cost="O(mn)")
 def _(A: Convolution) -> jax.Array:
     """The kernel scattered into the rows of every output."""
     return scatter(A, jnp.broadcast_to(A.kernel, (*A.out_spatial, *A.kernel.shape)))
-
-
-def with_kernel(A: Convolution, kernel: jax.Array) -> Convolution:
-    """The convolution with A's geometry and another kernel of the same shape.
-
-    Example:
-        >>> import jax.numpy as jnp, lax_linalg as la
-        >>> A = la.Convolution(jnp.ones((3, 1, 1)), 8)
-        >>> float(la.norm(with_kernel(A, 0 * A.kernel)))
-        0.0
-    """
-    return Convolution(kernel, A.spatial, A.stride, A.padding, A.dilation, A.groups)

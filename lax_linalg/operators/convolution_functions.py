@@ -1,4 +1,4 @@
-"""Transposes, systems, inverses and predicates of convolutions: what their symbols (`convolution_symbols`) make cheap.
+"""Systems, inverses and predicates of convolutions: what their symbols (`convolution_symbols`) make cheap.
 
 A circular convolution with stride 1 is closed under inversion, polar factors and the exponential: the result is one
 with a kernel of the size of the image, whose symbols are the function of the symbols.
@@ -20,47 +20,12 @@ from lax_linalg.operators.convolution import Convolution
 from lax_linalg.operators.convolution_spectra import each, splits
 from lax_linalg.operators.convolution_symbols import by_fourier, commutes, stacks
 from lax_linalg.operators.dense import Dense
-from lax_linalg.operators.lazy import Transpose
-from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.basic import compute_dtype, materialize
 from lax_linalg.verbs.functions import exp
 from lax_linalg.verbs.norms import norm, opnorm
 from lax_linalg.verbs.polar import Polar, polar
 from lax_linalg.verbs.predicates import isnormal, isunitary, tolerance
 from lax_linalg.verbs.solve import by_columns, default_rtol, inv, lstsq, pinv, solve
-
-
-@transpose.rule(Convolution, cost="O(kernel)")
-def _(A: Convolution) -> LinearOperator:
-    """Convolution with the kernel turned by half a turn and the channels exchanged, for stride 1; else lazy."""
-    reach = [k - 1 for k in A.extent]
-    if set(A.stride) != {1} or (not A.circular and any(max(p) > r for p, r in zip(A.pads, reach))):  # type: ignore[arg-type]
-        return Transpose(A)
-    kernel, dilation = A.kernel, A.dilation
-    if A.circular and any(
-        r % 2 for r in reach
-    ):  # the window of an even extent leans to one side: make room on the other
-        kernel, dilation = _undilated(A), 1
-        for axis, r in enumerate(reach):
-            if r % 2:
-                kernel = jnp.concatenate([jnp.zeros_like(jax.lax.slice_in_dim(kernel, 0, 1, axis=axis)), kernel], axis)
-    d, groups = len(reach), A.groups
-    kernel = jnp.flip(kernel, tuple(range(d)))
-    kernel = kernel.reshape(*kernel.shape[:-1], groups, -1)
-    kernel = jnp.moveaxis(kernel, -1, -3)  # [*K, cout / groups, cin / groups, groups]
-    kernel = jnp.swapaxes(kernel, -1, -2).reshape(*kernel.shape[:-2], -1)
-    padding = A.padding if A.circular else tuple((r - f, r - b) for r, (f, b) in zip(reach, A.pads))
-    return Convolution(kernel, A.out_spatial, 1, padding, dilation, groups)
-
-
-def _undilated(A: Convolution) -> jax.Array:
-    """The kernel with the gaps of its dilation filled with zeros."""
-    kernel = A.kernel
-    for axis, (extent, step) in enumerate(zip(A.extent, A.dilation)):  # type: ignore[arg-type]
-        shape = (*kernel.shape[:axis], extent, *kernel.shape[axis + 1 :])
-        where = (slice(None),) * axis + (slice(None, None, step),)
-        kernel = jnp.zeros(shape, kernel.dtype).at[where].set(kernel)
-    return kernel
 
 
 def _closed(A: Convolution) -> bool:

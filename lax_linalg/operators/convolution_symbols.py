@@ -234,7 +234,10 @@ def _sum_of_waves(A: Convolution, kernel: jax.Array, waves: np.ndarray) -> jax.A
 
     def along(part: np.ndarray) -> jax.Array:
         columns = _cast(part, dtype).T[:, :, None, None, None]
-        return sum((column * tap for column, tap in zip(columns[1:], w[1:])), columns[0] * w[0])
+        total = columns[0] * w[0]
+        for column, tap in zip(columns[1:], w[1:]):
+            total = total + column * tap
+        return total
 
     if jnp.iscomplexobj(kernel) or not np.iscomplexobj(waves):
         return along(waves)

@@ -9,11 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.base import operator
 from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.lazy import Sum
 from lax_linalg.operators.window import Padding, Window, existing, occurrences, patches, scatter
-from lax_linalg.verbs.arithmetic import add, same_shape, scale
 from lax_linalg.verbs.basic import materialize
 
 
@@ -140,29 +138,3 @@ def with_weights(A: Window, kernel: jax.Array) -> LocallyConnected:
 def _(A: LocallyConnected) -> jax.Array:
     """The weights scattered into their rows."""
     return scatter(A, A.kernel)
-
-
-@scale.rule(LocallyConnected, cost="O(kernel)")
-def _(A: LocallyConnected, alpha) -> LocallyConnected:
-    """Scaled weights."""
-    return with_weights(A, alpha * A.kernel)
-
-
-@add.rule(LocallyConnected, LocallyConnected, cost="O(kernel)")
-def _(A: LocallyConnected, B: LocallyConnected) -> LinearOperator:
-    """Sum of the weights, where the geometry is the same."""
-    same_shape(A, B)
-    return with_weights(A, A.kernel + B.kernel) if A.geometry == B.geometry else Sum((A, B))
-
-
-@add.rule(LocallyConnected, Convolution, cost="O(kernel)")
-def _(A: LocallyConnected, B: Convolution) -> LinearOperator:
-    """Sum of the weights, where the geometry is the same."""
-    same_shape(A, B)
-    return with_weights(A, A.kernel + B.kernel) if A.geometry == B.geometry else Sum((A, B))
-
-
-@add.rule(Convolution, LocallyConnected, cost="O(kernel)")
-def _(A: Convolution, B: LocallyConnected) -> LinearOperator:
-    """B + A: addition commutes."""
-    return add(B, A)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ import numpy as np
 
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
 from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.lazy import Sum
+from lax_linalg.verbs.arithmetic import add, same_shape, scale
 from lax_linalg.verbs.basic import require_dense
 
 Padding = str | int | Sequence[int | tuple[int, int]]
@@ -126,6 +128,17 @@ class Window(LinearOperator):
         return (self.kernel_size, self.in_channels, self.out_channels, self.spatial, self.stride, self.padding,
                 self.dilation, self.groups)  # fmt: skip
 
+    def with_kernel(self, kernel: jax.Array) -> Self:
+        """The same window with other numbers.
+
+        Example:
+            >>> import jax.numpy as jnp, lax_linalg as la
+            >>> A = la.Convolution(jnp.ones((3, 1, 1)), 8)
+            >>> float(la.norm(A.with_kernel(0 * A.kernel)))
+            0.0
+        """
+        return type(self)(kernel, self.spatial, self.stride, self.padding, self.dilation, self.groups)  # type: ignore[call-arg]
+
     def _describe(self) -> str:
         def joined(values: Sequence[int]) -> str:
             return str(values[0]) if len(set(values)) == 1 else "×".join(map(str, values))
@@ -150,6 +163,22 @@ def _per_dimension(name: str, value: int | Sequence[int], d: int) -> tuple[int, 
     if len(values) != d or any(not isinstance(v, int) or v < 1 for v in values):
         raise DimensionMismatch(f"{name} takes a positive integer or {d} of them, got {value!r}")
     return values
+
+
+@scale.rule(Window, cost="O(kernel)")
+def _(A: Window, alpha) -> Window:
+    """Scaled kernel."""
+    return A.with_kernel(alpha * A.kernel)
+
+
+@add.rule(Window, Window, cost="O(kernel)")
+def _(A: Window, B: Window) -> LinearOperator:
+    """Sum of the kernels, where the geometry is the same."""
+    same_shape(A, B)
+    if A.geometry != B.geometry:
+        return Sum((A, B))
+    # the kernel of a locally connected map has more axes than that of a convolution, which broadcasts to them
+    return max(A, B, key=lambda W: jnp.ndim(W.kernel)).with_kernel(A.kernel + B.kernel)
 
 
 # --- where the taps fall: static index arithmetic, in NumPy ---

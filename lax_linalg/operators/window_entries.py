@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.operators.convolution import Convolution, with_kernel
-from lax_linalg.operators.locally_connected import LocallyConnected, existing_weights, with_weights
+from lax_linalg.operators.convolution import Convolution
+from lax_linalg.operators.locally_connected import LocallyConnected, existing_weights
 from lax_linalg.operators.window import Window, collides, existing, occurrences, positions
 from lax_linalg.verbs.basic import compute_dtype, diag
 from lax_linalg.verbs.norms import norm, opnorm, require_p, scaled_norm
@@ -37,11 +37,7 @@ def folded(A: Window) -> Window:
 
 def _computed(A: Window) -> Window:
     A = folded(A)
-    return _with(A, A.kernel.astype(compute_dtype(A.dtype)))
-
-
-def _with(A: Window, kernel: jax.Array) -> Window:
-    return with_kernel(A, kernel) if isinstance(A, Convolution) else with_weights(A, kernel)  # type: ignore[arg-type]
+    return A.with_kernel(A.kernel.astype(compute_dtype(A.dtype)))
 
 
 @norm.rule(Convolution, cost="O(kernel)")
@@ -70,7 +66,7 @@ def _(A: Window, p: float = 2) -> jax.Array:
     if p == 2:
         return jnp.max(svdvals(A), initial=0)
     A = _computed(A)
-    moduli = _with(A, jnp.abs(A.kernel))
+    moduli = A.with_kernel(jnp.abs(A.kernel))
     ones = jnp.ones((A.shape[0 if p == 1 else 1],), moduli.dtype)
     return jnp.max((moduli.T if p == 1 else moduli) @ ones, initial=0)
 

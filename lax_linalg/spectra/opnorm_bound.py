@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.convolution import Convolution, with_kernel
+from lax_linalg.operators.convolution import Convolution
 from lax_linalg.operators.convolution_symbols import by_fourier, stacks
 from lax_linalg.operators.window import Window
 from lax_linalg.verbs.basic import compute_dtype, dense
@@ -97,7 +97,7 @@ def _(A: Convolution, *, iterations: int = 8) -> NormBound:
     upper = jnp.max(jnp.stack([b.upper for b in bounds]))
     # ‖A‖₂² ≤ ‖|A|‖₁ ‖|A|‖_∞, sums of at most K cin or K cout numbers
     slack = 1 + (taps * max(A.in_channels, A.out_channels) + 16) * u
-    positive = with_kernel(A, jnp.abs(kernel))
+    positive = A.with_kernel(jnp.abs(kernel))
     schur = _root(opnorm(positive, 1)) * _root(opnorm(positive, jnp.inf)) * slack
     upper = jnp.minimum(upper, schur)
     if around is A:

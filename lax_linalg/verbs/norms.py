@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import NonFiniteError, SingularError, UnknownNameError
@@ -100,7 +101,7 @@ def cond(A: LinearOperator, p: float = 2) -> jax.Array:
         p: 1, 2 or inf.
 
     Returns:
-        A real scalar ≥ 1; inf for a singular matrix, 0 for an empty one as in Julia.
+        A real scalar ≥ 1; inf for a singular matrix, where its gradient is 0, and 0 for an empty one as in Julia.
 
     Raises:
         UnknownNameError: for another p.
@@ -119,8 +120,27 @@ def cond(A: LinearOperator, p: float = 2) -> jax.Array:
         return jnp.where(s[-1] > 0, s[0] / smallest, jnp.inf)
     from lax_linalg.verbs.solve import inv
 
+    def product(A: LinearOperator) -> jax.Array:
+        return opnorm(A, p) * opnorm(inv(A), p)
+
     try:
-        product = opnorm(A, p) * opnorm(inv(A), p)
+        if any(isinstance(x, Tracer) for x in jax.tree.leaves(A)):
+            # the derivative of the inverse of a singular matrix is NaN, and a `where` behind it would let that through
+            regular = jnp.isfinite(product(jax.lax.stop_gradient(A)))
+            A = jax.tree.map(lambda x: _constant_unless(x, regular) if jnp.issubdtype(x.dtype, jnp.inexact) else x, A)
+        value = product(A)
     except (SingularError, NonFiniteError):
-        return jnp.full((), jnp.inf, compute_dtype(A.dtype))
-    return jnp.where(jnp.isfinite(product), product, jnp.inf)
+        return jnp.full((), jnp.inf, jnp.finfo(compute_dtype(A.dtype)).dtype)
+    return jnp.where(jnp.isfinite(value), value, jnp.inf)
+
+
+@jax.custom_jvp
+def _constant_unless(x: jax.Array, condition: jax.Array) -> jax.Array:
+    """x, with the derivative 0 unless the condition holds."""
+    return x
+
+
+@_constant_unless.defjvp
+def _constant_unless_jvp(primals, tangents):
+    x, condition = primals
+    return x, jnp.where(condition, tangents[0], 0)

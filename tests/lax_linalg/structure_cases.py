@@ -475,6 +475,16 @@ def _quadratic(x: Any, a: Any) -> Any:
 
 
 @case
+def circular_convolution(draw, n):
+    channels = 2 if n % 2 == 0 else 1
+    w = draw(2, channels, channels)
+    blocks = [exact(w[t]).T for t in (0, 1)]
+    shift = np.eye(n // channels)[[*range(1, n // channels), 0]] if n else np.zeros((0, 0))
+    a = np.kron(np.eye(n // channels), blocks[0]) + np.kron(shift, blocks[1])
+    return la.Convolution(w, n // channels, padding="circular"), a
+
+
+@case
 def convolution(draw, n):
     w = draw(3, 1, 1)
     k = exact(w)[:, 0, 0]

@@ -15,7 +15,8 @@ from lax_linalg.operators.tridiagonal import solve_by_rotations
 
 SQUARE = tuple(n for n in CASES if make(n, 4, "float32")[0].shape == (4, 4))
 DTYPES = ("float32", "complex64")
-SETTINGS = hypothesis.settings(max_examples=15, deadline=None, derandomize=True)
+SETTINGS = hypothesis.settings(max_examples=5, deadline=None, derandomize=True)
+DEEP = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def dense(A) -> np.ndarray:
@@ -37,7 +38,18 @@ def operands(draw, count: int):
 @hypothesis.given(operands(3))
 @SETTINGS
 def test_ring_and_adjoint_laws(drawn):
-    (A, B, C), (a, b, c) = drawn
+    laws(*drawn)
+
+
+@pytest.mark.slow
+@hypothesis.given(operands(3))
+@DEEP
+def test_ring_and_adjoint_laws_of_many_structures(drawn):
+    laws(*drawn)
+
+
+def laws(operators, matrices):
+    (A, B, C), (a, b, c) = operators, matrices
     size = np.prod([max(np.linalg.norm(x), 1) for x in (a, b, c)])
     same((A + B) + C, a + b + c, size)
     same(A + (B + C), a + b + c, size)
@@ -76,6 +88,13 @@ KEPT = {
     "symtridiagonal + diagonal": (lambda A, B: A + B, "symtridiagonal", "diagonal", la.SymTridiagonal),
     "diagonal × tridiagonal": (lambda A, B: A @ B, "diagonal", "tridiagonal", la.Tridiagonal),
     "diagonal × convolution": (lambda A, B: A @ B, "diagonal", "convolution", la.Product),
+    "convolution + locally connected": (
+        lambda A, B: A + B,
+        "convolution",
+        "locally connected",
+        la.LocallyConnected,
+    ),
+    "circular convolutions": (lambda A, B: A @ A.H @ B, *("circular convolution",) * 2, la.Convolution),
     "kronecker × kronecker": (lambda A, B: A @ B, "kronecker", "kronecker", la.Kronecker),
     "kronecker inverse": (lambda A, B: la.inv(A), "kronecker", "kronecker", la.Kronecker),
     "kronecker adjoint": (lambda A, B: A.H, "kronecker", "kronecker", la.Kronecker),

@@ -14,7 +14,6 @@ import scipy.linalg
 from jax.test_util import check_grads
 
 import lax_linalg as la
-from lax_linalg.operators.convolution import with_kernel
 from lax_linalg.operators.window import occurrences
 
 
@@ -71,7 +70,7 @@ def everything(A, X, Y, other):
         "tied operator norms": {p: la.opnorm(tied, p) for p in (1, 2, np.inf)},
         "tied diagonal": la.diag(tied),
         "again": tied.untie().tie(),
-        "other": la.materialize(with_kernel(tied, other)),
+        "other": la.materialize(tied.with_kernel(other)),
         "projected": la.project(A, onto=la.Convolution),
     }
 
