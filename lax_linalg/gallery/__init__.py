@@ -21,6 +21,7 @@ from lax_linalg.gallery.rational import (
     cauchy as cauchy,
     hilbert as hilbert,
     lehmer as lehmer,
+    lotkin as lotkin,
     minij as minij,
     pascal as pascal,
     pei as pei,

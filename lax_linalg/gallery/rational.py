@@ -40,11 +40,6 @@ def hilbert(n: int, dtype: Any = None) -> Known:
     """
     n = require_size("hilbert", n)
 
-    def inverse(i: int, j: int) -> int:
-        c = math.comb
-        sign = (-1) ** (i + j) * (i + j - 1)
-        return sign * c(n + i - 1, n - j) * c(n + j - 1, n - i) * c(i + j - 2, i - 1) ** 2
-
     def factor(i: int, j: int) -> float:
         f = math.factorial
         return float(Fraction(f(i - 1) ** 2, f(i - j) * f(i + j - 1))) * math.sqrt(2 * j - 1) if i >= j else 0.0
@@ -57,8 +52,54 @@ def hilbert(n: int, dtype: Any = None) -> Known:
         Hankel(stored(entries[:n], dtype), stored(entries[n - 1 :], dtype)),
         det=float(1 / reciprocal),
         logabsdet=-math.log(reciprocal.numerator),
-        inv=np.array([[float(inverse(i, j)) for j in index] for i in index]),
+        inv=np.array([[float(_inverse_hilbert(n, i, j)) for j in index] for i in index]),
         cholesky=np.array([[factor(i, j) for j in index] for i in index]),
+    )
+
+
+def _inverse_hilbert(n: int, i: int, j: int) -> int:
+    c = math.comb
+    sign = (-1) ** (i + j) * (i + j - 1)
+    return sign * c(n + i - 1, n - j) * c(n + j - 1, n - i) * c(i + j - 2, i - 1) ** 2
+
+
+def lotkin(n: int, dtype: Any = None) -> Known:
+    """The Lotkin matrix: the Hilbert matrix with ones in its first row, ill-conditioned and not symmetric.
+
+    With H⁻¹ and its column sums s_j, s₁ = (−1)^{n+1} n: A⁻¹[i, 1] = H⁻¹[i, 1]/s₁ and, for j > 1,
+    A⁻¹[i, j] = H⁻¹[i, j] − H⁻¹[i, 1] s_j/s₁ (Sherman–Morrison); det A = s₁ det H.
+
+    Args:
+        n: the size.
+        dtype: of the matrix.
+
+    Returns:
+        `Known(matrix, det, logabsdet, inv)`, the inverse's integers rounded once.
+
+    Raises:
+        DimensionMismatch: unless n ≥ 1.
+
+    Example:
+        >>> lotkin(2).inv.tolist()
+        [[-2.0, 6.0], [3.0, -6.0]]
+
+    Source: Lotkin, A set of test matrices, MTAC 9 (1955).
+    """
+    n = require_size("lotkin", n)
+    index = range(1, n + 1)
+    H = [[_inverse_hilbert(n, i, j) for j in index] for i in index]
+    sums = [sum(column) for column in zip(*H)]
+
+    def inverse(i: int, j: int) -> Fraction:
+        return H[i][j] - Fraction(H[i][0] * (sums[j] - (j == 0)), sums[0])
+
+    entries = np.array([[1 / (i + j - 1) if i > 1 else 1.0 for j in index] for i in index])
+    reciprocal = Fraction(_superfactorial(2 * n), _superfactorial(n) ** 4) / sums[0]
+    return Known(
+        Dense(stored(entries, dtype)),
+        det=float(1 / reciprocal),
+        logabsdet=-math.log(abs(reciprocal.numerator)) + math.log(reciprocal.denominator),
+        inv=np.array([[float(inverse(i, j)) for j in range(n)] for i in range(n)]),
     )
 
 

@@ -43,6 +43,7 @@ KNOWN: dict[str, Callable[[int], gallery.Known]] = {
     "cauchy": lambda n: gallery.cauchy(np.arange(1.0, n + 1), np.arange(n) + 0.5),
     "pascal": lambda n: gallery.pascal(n),
     "lehmer": lambda n: gallery.lehmer(n),
+    "lotkin": lambda n: gallery.lotkin(n),
     "minij": lambda n: gallery.minij(n),
     "pei": lambda n: gallery.pei(n, 0.5),
     "singular pei": lambda n: gallery.pei(n, -n),
@@ -122,6 +123,10 @@ def test_rational_closed_forms_are_exact():
         hilbert = [[Fraction(1, i + j + 1) for j in range(n)] for i in range(n)]
         inverse = gallery.hilbert(n).inv
         product = [[sum(hilbert[i][k] * int(inverse[k, j]) for k in range(n)) for j in range(n)] for i in range(n)]
+        assert product == [[int(i == j) for j in range(n)] for i in range(n)]
+        lotkin = [[Fraction(1)] * n, *hilbert[1:]]
+        inverse = gallery.lotkin(n).inv
+        product = [[sum(lotkin[i][k] * int(inverse[k, j]) for k in range(n)) for j in range(n)] for i in range(n)]
         assert product == [[int(i == j) for j in range(n)] for i in range(n)]
         pascal = np.asarray(la.materialize(gallery.pascal(n).matrix)).astype(int)
         np.testing.assert_array_equal(pascal @ gallery.pascal(n).inv.astype(int), np.eye(n, dtype=int))
