@@ -284,7 +284,7 @@ def _largest_ritz_value(alpha: jax.Array, beta: jax.Array, k: jax.Array) -> tupl
         above = is_above(middle)
         return jnp.where(above, low, middle), jnp.where(above, middle, high)
 
-    _, theta = lax.fori_loop(0, 44, halve, (low, high))
+    low, theta = lax.fori_loop(0, 44, halve, (low, high))
 
     def backward(j: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         i = k - 1 - j
@@ -296,7 +296,7 @@ def _largest_ritz_value(alpha: jax.Array, beta: jax.Array, k: jax.Array) -> tupl
     _, _, total = lax.fori_loop(1, k, backward, (last, jnp.ones_like(theta), jnp.ones_like(theta)))
     sigma = 1 / jnp.sqrt(theta)
     residual = beta[k - 1] / jnp.sqrt(total)
-    # θ ± residual, carried to σ = θ^{−1/2}
-    error = sigma * residual / (2 * theta)
+    # θ ± residual, and what bisection has left of its bracket, carried to σ = θ^{−1/2}
+    error = sigma * (residual + theta - low) / (2 * theta)
     overflowed = ~jnp.isfinite(theta) | ~jnp.isfinite(low) | (theta <= 0)
     return jnp.where(overflowed, 0, sigma), jnp.where(overflowed | jnp.isnan(error), 0, error)
