@@ -1,10 +1,9 @@
 """Spectra of convolutional layers: against the method of Sedghi, Gupta & Long in NumPy, and against dense SVDs.
 
 The peer is their published recipe, `numpy.fft.fft2` of the kernel padded to the image and one batched
-`numpy.linalg.svd` without vectors, in the same float32. Ours takes the half spectrum of a real kernel, sums only the
-taps that there are, in one loop, and hands all blocks to one batched SVD, which jaxlib 0.10.2 spreads over the cores
-(later ones do not on the CPU); its singular values come sorted. The rows on zero padding compare the exact routes with
-the SVD of the materialised matrix, and the circular norm with the true one.
+`numpy.linalg.svd` without vectors, in the same float32. Ours takes the half spectrum of a real kernel and sums only the
+taps that there are, in one loop; its singular values come sorted. The rows on zero padding compare the exact routes
+with the SVD of the materialised matrix, and the circular norm with the true one.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def _everything(bases: list[Side]) -> list[np.ndarray]:
 def half_spectrum(A: Convolution) -> tuple[jax.Array, np.ndarray]:
     """The blocks of `stacks` as one array [frequencies, groups, M, J], and for how many equal ones each stands.
 
-    One batched factorisation of all of them keeps every core busy; real blocks become complex beside complex ones.
+    They are made for one factorisation of all of them; real blocks become complex beside complex ones.
 
     Example:
         >>> import jax.numpy as jnp, lax_linalg as la
