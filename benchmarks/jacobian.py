@@ -211,7 +211,7 @@ def resnet_rows() -> list[Row]:
     @jax.jit
     def spectra(state: Any, x: jax.Array) -> dict[str, jax.Array]:
         J = la.layer_jacobians(nnx.merge(graphdef, state), x)
-        return la.layer_svdvals(J)
+        return {path: la.svdvals(batch) for path, batch in J.items()}
 
     @functools.partial(jax.jit, donate_argnums=0, keep_unused=True)
     def matrices_again(old: dict[str, jax.Array], state: Any, x: jax.Array) -> dict[str, jax.Array]:

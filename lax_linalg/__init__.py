@@ -24,7 +24,6 @@ from lax_linalg.errors import (
     SingularError as SingularError,
     UnknownNameError as UnknownNameError,
 )
-from lax_linalg.jacobian.layer_spectra import layer_svdvals as layer_svdvals
 from lax_linalg.jacobian.layers import LayerJacobians as LayerJacobians, layer_jacobians as layer_jacobians
 from lax_linalg.jacobian.operator import Jacobian as Jacobian, jacobian as jacobian
 from lax_linalg.jacobian.routes import Route as Route

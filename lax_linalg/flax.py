@@ -346,8 +346,8 @@ class NNXLayer:
 
 
 @dataclasses.dataclass(frozen=True)
-class NNXScanStep:
-    """The body of the scan that a module declares, as a pure function (h, x_l, state) -> h' or (h', y)."""
+class _NNXStep:
+    """What a module declares as one step, as a pure function."""
 
     graphdef: Static
     name: str = dataclasses.field(compare=False)
@@ -355,22 +355,18 @@ class NNXScanStep:
     @property
     def __name__(self) -> str:
         return self.name
+
+
+class NNXScanStep(_NNXStep):
+    """The body of the scan that a module declares: (h, x_l, state) -> h' or (h', y)."""
 
     def __call__(self, h: jax.Array, x: Any, state: Any) -> Any:
         step, _ = nnx.merge(self.graphdef.value, state).scan_layers()
         return step(h, x)
 
 
-@dataclasses.dataclass(frozen=True)
-class NNXStateStep:
-    """The step over time that a module declares, as a pure function (h, (state, shared), u) -> h' of one example."""
-
-    graphdef: Static
-    name: str = dataclasses.field(compare=False)
-
-    @property
-    def __name__(self) -> str:
-        return self.name
+class NNXStateStep(_NNXStep):
+    """The step over time that a module declares: (h, (state, shared), u) -> h' of one example."""
 
     def __call__(self, h: jax.Array, given: tuple[Any, Any], u: Any) -> jax.Array:
         state, shared = given

@@ -106,8 +106,15 @@ def _device_svd(a: jax.Array, **options: Any) -> Any:
     )
 
 
+_LOOPS = 12
+_IN_ONE_LOOP = 8
+
+
 def _by_loops(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
-    """The function of one matrix, which `vmap` maps over a stack by as many independent loops as there are cores."""
+    """The function of one matrix, which `vmap` maps over a stack by loops, of a large one by several independent ones.
+
+    XLA runs up to eight operations one after the other, and only more of them side by side.
+    """
 
     @jax.custom_batching.custom_vmap
     def stacked(a: jax.Array) -> Any:
@@ -115,7 +122,7 @@ def _by_loops(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
         if not lead:
             return function(a)
         stack = a.reshape(-1, m, n)
-        loops = max(1, min(len(stack), os.cpu_count() or 1))
+        loops = max(1, min(len(stack) // _IN_ONE_LOOP, _LOOPS))
         edges = [len(stack) * i // loops for i in range(loops + 1)]
         parts = [jax.lax.map(function, stack[low:high]) for low, high in itertools.pairwise(edges)]
         return jax.tree.map(lambda *x: jnp.concatenate(x).reshape(*lead, *x[0].shape[1:]), *parts)

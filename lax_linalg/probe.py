@@ -23,7 +23,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lax_linalg.budget import ProbeBudget
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
-from lax_linalg.jacobian.layer_spectra import layer_svdvals
 from lax_linalg.jacobian.layers import inputs_of, jacobians_of, patterns_of, require_batch
 from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET
 from lax_linalg.jacobian.trace import Structure, structure_of
@@ -375,15 +374,11 @@ class _Plan:
     def _local(self, state: Any, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
         jacobians = jacobians_of(self.structure, state, inputs, self.patterns, self.memory_budget)
         measured: dict[str, dict[str, jax.Array]] = collections.OrderedDict()  # jit would sort a plain dict
-        together = layer_svdvals(jacobians) if _SINGULAR_VALUES in (self.quantities or ()) else {}
         for path, J in jacobians.items():
             if self.quantities is None:
                 found: dict[str, Any] = {_MATRICES: materialize(J)}  # type: ignore[arg-type]  # verbs map batches
             else:
-                found = {
-                    name: together[path] if name == _SINGULAR_VALUES else probe_quantities[name](J)
-                    for name in self.quantities
-                }
+                found = {name: probe_quantities[name](J) for name in self.quantities}
             depth_first = isinstance(J, Stack)  # [L, B, …], and the probe inputs shall lead
             measured[path] = {
                 name: jnp.moveaxis(value, 0, 1) if depth_first else value
@@ -394,7 +389,6 @@ class _Plan:
 
 
 _MATRICES = "matrices"
-_SINGULAR_VALUES = "singular_values"  # of all layers at once, which keeps all cores busy
 
 
 def _host_singular_values(matrices: np.ndarray) -> np.ndarray:

@@ -64,9 +64,8 @@ def layer_jacobians(
         memory_budget: bytes that the chunks of tangents may take when one layer's Jacobians are formed.
 
     Returns:
-        A dict from path, such as "blocks/0/conv1", to a `Batch` of B operators: `la.svdvals(batch)` is [B, k] (of all
-        layers at once, which takes less time: `la.layer_svdvals`), `la.materialize(batch)` [B, m, n], `batch[b]` one
-        `Jacobian`. The second call of one layer is "path@2"; a layer
+        A dict from path, such as "blocks/0/conv1", to a `Batch` of B operators: `la.svdvals(batch)` is [B, k],
+        `la.materialize(batch)` [B, m, n], `batch[b]` one `Jacobian`. The second call of one layer is "path@2"; a layer
         of several arrays has a Jacobian by each, "path:0", "path:1" …, with the others held fixed (the same array given
         twice, as in self-attention, counts as one). Layers that a Flax model runs by scan over stacked parameters are
         under "path/depth", a `Stack` over depth of batches; an NNX module may declare them by a method `scan_layers()`

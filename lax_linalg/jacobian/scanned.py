@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -92,29 +91,31 @@ def _scan_equations(jaxpr: Any) -> list[Any]:
 
 def _stacks(program: _Program) -> list[_Scan]:
     """All stacks of layers, from what each array of the program depends on: −1 is the input, k the state's leaf k."""
-    found: list[_Scan] = []
-    numbers = itertools.count()
+    scans: list[tuple[Any, list[frozenset[int]]]] = []
+    _depends(program.closed().jaxpr, [frozenset({k - 1}) for k in range(1 + len(program.avals))], scans)
+    stacks = (_stack(eqn, sources, number) for number, (eqn, sources) in enumerate(scans))
+    return [stack for stack in stacks if stack]
 
-    def walk(jaxpr: Any, given: list[frozenset[int]]) -> list[frozenset[int]]:
-        depends = dict(zip(jaxpr.invars, given))
 
-        def of(v: Any) -> frozenset[int]:
-            return _NEVER if hasattr(v, "val") else depends.get(v, _NEVER)
+def _depends(
+    jaxpr: Any, given: list[frozenset[int]], scans: list[tuple[Any, list[frozenset[int]]]]
+) -> list[frozenset[int]]:
+    """What the results of a program depend on, by what its arguments do; `scans` gets its scans and their sources."""
+    depends = dict(zip(jaxpr.invars, given))
 
-        for eqn in jaxpr.eqns:
-            sources = [of(v) for v in eqn.invars]
-            if eqn.primitive.name in CALLS:
-                results = walk(_body(eqn)[0], sources)
-            else:
-                if eqn.primitive.name == "scan":
-                    stack = _stack(eqn, sources, next(numbers))
-                    found.extend([stack] if stack else [])
-                results = [_NEVER.union(*sources)] * len(eqn.outvars)
-            depends.update(zip(eqn.outvars, results))
-        return [of(v) for v in jaxpr.outvars]
+    def of(v: Any) -> frozenset[int]:
+        return _NEVER if hasattr(v, "val") else depends.get(v, _NEVER)
 
-    walk(program.closed().jaxpr, [frozenset({k - 1}) for k in range(1 + len(program.avals))])
-    return found
+    for eqn in jaxpr.eqns:
+        sources = [of(v) for v in eqn.invars]
+        if eqn.primitive.name in CALLS:
+            results = _depends(_body(eqn)[0], sources, scans)
+        else:
+            if eqn.primitive.name == "scan":
+                scans.append((eqn, sources))
+            results = [_NEVER.union(*sources)] * len(eqn.outvars)
+        depends.update(zip(eqn.outvars, results))
+    return [of(v) for v in jaxpr.outvars]
 
 
 def _stack(eqn: Any, sources: list[frozenset[int]], number: int) -> _Scan | None:
@@ -124,13 +125,10 @@ def _stack(eqn: Any, sources: list[frozenset[int]], number: int) -> _Scan | None
     if not parameters or -1 in parameters or not any(-1 in c for c in carried):
         return None
     body = eqn.params["jaxpr"].jaxpr
+    for _ in range(carries):  # what a carry depends on may come to it through others, one after the other
+        reached = _depends(body, [*held, *carried, *over], [])[:carries]
+        carried = [a | b for a, b in zip(carried, reached)]
     moves = tuple(-1 in c for c in carried)
-    while True:  # what a carry depends on may come to it through another one
-        flags = [-1 in h for h in held] + list(moves) + [False] * len(over)
-        reached = _reached(body, flags)[:carries]
-        if tuple(a or b for a, b in zip(moves, reached)) == moves:
-            break
-        moves = tuple(a or b for a, b in zip(moves, reached))
     avals = [v.aval for v, moved in zip(body.invars[consts : consts + carries], moves) if moved]
     reason = ""
     if any(-1 in h for h in held):
@@ -138,16 +136,6 @@ def _stack(eqn: Any, sources: list[frozenset[int]], number: int) -> _Scan | None
     elif not all(jnp.issubdtype(a.dtype, jnp.floating) for a in avals):
         reason = "carries " + ", ".join(jnp.dtype(a.dtype).name for a in avals) + " from layer to layer"
     return _Scan(number, parameters, moves, reason)
-
-
-def _reached(jaxpr: Any, flags: list[bool]) -> list[bool]:
-    """Which results of a program depend on the flagged arguments."""
-    marked = dict(zip(jaxpr.invars, flags))
-    for eqn in jaxpr.eqns:
-        inputs = [not hasattr(v, "val") and marked.get(v, False) for v in eqn.invars]
-        results = _reached(_body(eqn)[0], inputs) if eqn.primitive.name in CALLS else [any(inputs)] * len(eqn.outvars)
-        marked.update(zip(eqn.outvars, results))
-    return [not hasattr(v, "val") and marked.get(v, False) for v in jaxpr.outvars]
 
 
 # --- values ---

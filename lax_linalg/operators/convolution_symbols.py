@@ -11,7 +11,7 @@ formula: along each dimension a `Side` holds how the taps act in its basis, and 
 one per dimension.
 
 With stride 1 and few taps a symbol is a short sum of waves times taps, written out term by term: XLA makes one loop of
-it, which is several times faster than complex matrix products and leaves the thread on which it runs to LAPACK.
+it, which is several times faster than complex matrix products.
 
 Source: Sedghi, Gupta & Long, The singular values of convolutional layers (2019), for stride 1.
 """
@@ -173,12 +173,11 @@ def half_spectrum(A: Convolution) -> tuple[jax.Array, np.ndarray]:
     kernel = A.kernel.astype(compute_dtype(A.dtype))
     chosen = _representatives(bases) if not jnp.iscomplexobj(kernel) else [(_everything(bases), 1)]
     counts = np.concatenate([np.full(math.prod(map(len, sets)), count) for sets, count in chosen])
-    if _few_taps(A):
-        waves = np.concatenate([_waves(bases, sets) for sets, _ in chosen])
-        return _sum_of_waves(
-            A, kernel, waves if set(counts) != {1} or jnp.iscomplexobj(kernel) else np.real(waves)
-        ), counts
-    return jnp.concatenate([_stack(A, kernel, bases, sets, count).blocks for sets, count in chosen]), counts
+    if not _few_taps(A):
+        return jnp.concatenate([_stack(A, kernel, bases, sets, count).blocks for sets, count in chosen]), counts
+    waves = np.concatenate([_waves(bases, sets) for sets, _ in chosen])
+    real = set(counts) == {1} and not jnp.iscomplexobj(kernel)
+    return _sum_of_waves(A, kernel, np.real(waves) if real else waves), counts
 
 
 def stack_of(A: Convolution, bases: list[Side]) -> Symbols:

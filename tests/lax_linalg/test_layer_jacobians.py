@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from unittest import mock
 
 import equinox as eqx
 import jax
@@ -14,7 +13,6 @@ from flax import linen, nnx
 
 import lax_linalg as la
 import models
-from lax_linalg import platform
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError, UnknownNameError
 
 
@@ -149,32 +147,6 @@ def test_gradient_of_a_spectrum_with_respect_to_the_parameters(net, x):
     u, _, vt = np.linalg.svd(np.asarray(net.first.kernel[...]))
     gradient = jax.grad(largest)(state[0])["first"]["kernel"][...]
     np.testing.assert_allclose(gradient, 3 * np.outer(u[:, 0], vt[0]), atol=1e-4)
-
-
-def test_singular_values_of_all_layers_together_are_those_of_each(key):
-    """Equal and transposed shapes share a factorisation; layers with closed forms, stacks and constant layers too."""
-    rngs = nnx.Rngs(0)
-    conv = nnx.Conv(1, 2, (3, 3), rngs=rngs)
-    parts = {
-        "conv": lambda x: conv(x[None])[0],
-        "act": jnp.tanh,
-        "wide": lambda x: jnp.cos(jnp.arange(512.0).reshape(16, 32)) @ jnp.sin(x.reshape(-1)),
-        "dense": lambda x: jnp.cos(jnp.arange(128.0)).reshape(8, 16) @ x,
-    }
-    J = la.layer_jacobians(parts, jax.random.normal(key, (3, 4, 4, 1)))
-    J["depth"] = la.scan_jacobians(lambda h, a: jnp.sin(a * h), jnp.ones((3, 2)), jnp.ones(5), batched=True)
-    together, one_by_one = jax.jit(lambda J: (la.layer_svdvals(J), {k: la.svdvals(b) for k, b in J.items()}))(J)
-    assert set(together) == set(J)
-    for path, values in one_by_one.items():
-        assert together[path].shape == values.shape and together[path].dtype == values.dtype
-        np.testing.assert_allclose(together[path], values, rtol=1e-6, atol=1e-5)
-    some = la.LayerJacobians({path: J[path] for path in ("conv", "wide", "dense")})
-    stacks = []
-    with mock.patch.object(platform, "svdvals", lambda a: stacks.append(a.shape) or jnp.zeros(min(a.shape))):
-        jax.eval_shape(la.layer_svdvals, some)
-    assert stacks == [(16, 32), (8, 16)]  # 32×16 and 16×32 together
-    with pytest.raises(NonFiniteError):
-        la.layer_svdvals({"bad": la.Batch(la.Diagonal, jnp.full((1, 2), jnp.nan))})
 
 
 def test_end_to_end_is_the_product_of_a_sequential_net(key):
