@@ -19,7 +19,7 @@ test: $(ready)
 	$(bin)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(ready)
-	$(bin)/python -m pytest -n 2 --dist worksteal
+	$(bin)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=random
 
 # Every figure that README and docs quote; writes benchmarks/RESULTS.md.
 bench: $(ready)

@@ -109,9 +109,13 @@ def _kreiss(A: SquareMatrix, continuous: bool, rtol: float) -> KreissConstant:
     if excess <= tolerance(A, schur):
         return KreissConstant(1.0, 1.0, complex(math.inf))
     search = _Search(A, schur, continuous, rtol, excess)
-    if margin <= tolerance(A, schur):
-        return search.run(marginal_bound(A, schur, continuous))
-    return search.run(None)
+    found = search.run(marginal_bound(A, schur, continuous) if margin <= tolerance(A, schur) else None)
+    if not np.isfinite(found.z):
+        return found
+    # what A itself has at z, without the rounding of its Schur form
+    sigma = np.linalg.svd(found.z * np.eye(A.order) - A.array, compute_uv=False)[-1]
+    distance = found.z.real if continuous else abs(found.z) - 1
+    return found._replace(lower=float(min(distance / sigma, found.upper)))
 
 
 def _from_inside(projection: Projection, continuous: bool, rtol: float) -> KreissConstant:
