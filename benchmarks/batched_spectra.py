@@ -1,6 +1,6 @@
 """Singular values and eigenvalues of many small Jacobians at once, against NumPy's stacked routines.
 
-`la.svdvals` and `la.eigvals` of a stack inside one compiled program (loops over LAPACK's routines) and
+`la.svdvals` and `la.eigvals` of a stack inside one compiled program (a loop over LAPACK's routine) and
 `numpy.linalg` on the same stack; both call LAPACK in single precision, and nothing is moved between devices.
 """
 

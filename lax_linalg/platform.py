@@ -3,10 +3,10 @@
 XLA has the nonsymmetric eigenvalue problem and the Schur form through LAPACK on the CPU only; elsewhere the matrix goes
 to the host, is factorised by NumPy or SciPy and comes back, within the same jitted program. `forced` overrides that.
 
-On the CPU a stack of matrices is factorised by loops over its parts, one matrix after the other in each. XLA's own call
-for a stack waits for threads that such calls hold: as many of them at a time as there are cores wait for each other
-forever (jaxlib before 0.11). Cholesky, LU and QR of stacks are XLA's own; where a program has several independent ones
-of those on few cores, set the environment variable PJRT_NPROC=1.
+On the CPU a stack of matrices is factorised by a loop, one matrix after the other. XLA's own call for a stack waits for
+threads that such calls hold: as many of them at a time as there are cores wait for each other forever (jaxlib before
+0.11). Cholesky, LU and QR of stacks are XLA's own; where a program has several independent ones of those on few cores,
+set the environment variable PJRT_NPROC=1.
 
 | factorisation | CPU | GPU | TPU |
 | --- | --- | --- | --- |
@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,19 +100,15 @@ def _device_svd(a: jax.Array, **options: Any) -> Any:
     algorithm = None if name == "default" else getattr(jax.lax.linalg.SvdAlgorithm, name.upper())
     return jax.lax.platform_dependent(
         a,
-        cpu=_by_loops(lambda a: jax.lax.linalg.svd(a, **options)),
+        cpu=_by_loop(lambda a: jax.lax.linalg.svd(a, **options)),
         default=lambda a: jax.lax.linalg.svd(a, algorithm=algorithm, **options),
     )
 
 
-_LOOPS = 12
-_IN_ONE_LOOP = 8
+def _by_loop(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
+    """The function of one matrix, which `vmap` maps over a stack by a loop.
 
-
-def _by_loops(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
-    """The function of one matrix, which `vmap` maps over a stack by loops, of a large one by several independent ones.
-
-    XLA runs up to eight operations one after the other, and only more of them side by side.
+    Several independent loops, one for each core, were seen to run one after the other.
     """
 
     @jax.custom_batching.custom_vmap
@@ -121,11 +116,8 @@ def _by_loops(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
         *lead, m, n = a.shape
         if not lead:
             return function(a)
-        stack = a.reshape(-1, m, n)
-        loops = max(1, min(len(stack) // _IN_ONE_LOOP, _LOOPS))
-        edges = [len(stack) * i // loops for i in range(loops + 1)]
-        parts = [jax.lax.map(function, stack[low:high]) for low, high in itertools.pairwise(edges)]
-        return jax.tree.map(lambda *x: jnp.concatenate(x).reshape(*lead, *x[0].shape[1:]), *parts)
+        found = jax.lax.map(function, a.reshape(-1, m, n))
+        return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), found)
 
     @stacked.def_vmap
     def _(size: int, batched: Any, a: jax.Array) -> tuple[Any, Any]:
@@ -299,7 +291,7 @@ def eigvalsh(a: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def _eigvalsh(a: jax.Array) -> jax.Array:
     function = functools.partial(jnp.linalg.eigvalsh, symmetrize_input=False)
-    return jax.lax.platform_dependent(a, cpu=_by_loops(function), default=function)
+    return jax.lax.platform_dependent(a, cpu=_by_loop(function), default=function)
 
 
 @_eigvalsh.defjvp
@@ -328,7 +320,7 @@ def _eigh(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         w, v = jnp.linalg.eigh(x, symmetrize_input=False)
         return w, v
 
-    return jax.lax.platform_dependent(a, cpu=_by_loops(function), default=function)
+    return jax.lax.platform_dependent(a, cpu=_by_loop(function), default=function)
 
 
 @_eigh.defjvp
@@ -377,7 +369,7 @@ def _eigvals(a: jax.Array) -> jax.Array:
         shape = jax.ShapeDtypeStruct(x.shape[:1], dtype)
         return _callback(np.linalg.eigvals, shape, x)
 
-    return _choose(_by_loops(jnp.linalg.eigvals), host, a, cpu_only=True)
+    return _choose(_by_loop(jnp.linalg.eigvals), host, a, cpu_only=True)
 
 
 @_eigvals.defjvp
@@ -416,7 +408,7 @@ def _eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         shapes = (jax.ShapeDtypeStruct((n,), dtype), jax.ShapeDtypeStruct((n, n), dtype))
         return _callback(lambda y: tuple(np.linalg.eig(y)), shapes, x)
 
-    return _choose(_by_loops(lambda x: tuple(jnp.linalg.eig(x))), host, a, cpu_only=True)
+    return _choose(_by_loop(lambda x: tuple(jnp.linalg.eig(x))), host, a, cpu_only=True)
 
 
 @_eig.defjvp
@@ -456,7 +448,7 @@ def schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         shapes = (jax.ShapeDtypeStruct((n, n), dtype),) * 2
         return _callback(_host_schur, shapes, x.astype(dtype))
 
-    return _choose(_by_loops(device), host, a, cpu_only=True)
+    return _choose(_by_loop(device), host, a, cpu_only=True)
 
 
 def _host_schur(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
