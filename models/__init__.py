@@ -14,6 +14,7 @@ from models.dense import Dense
 from models.embedding import SkipGram, WordVectors, load_vectors, ppmi, ppmi_svd
 from models.gan import GAN, Discriminator, Generator, gan_losses
 from models.initializers import critical_point, initializer, initializers
+from models.latent import Latent
 from models.lipschitz import LipschitzBounds, lipschitz_bound
 from models.local import LocallyConnected, LocalNet
 from models.mean_field import HiddenLayers, hidden_layers
@@ -47,6 +48,7 @@ __all__ = [
     "FreeMatrix",
     "Generator",
     "HiddenLayers",
+    "Latent",
     "LipschitzBounds",
     "LocalNet",
     "LocallyConnected",

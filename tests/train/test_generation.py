@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import models
-from lax_linalg.errors import LinearAlgebraError, UnknownNameError
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 from tests.train.runs import small
 from train.data import mixtures
 from train.display import closing, short
@@ -109,7 +109,29 @@ def test_kinks_start_spread_over_the_data_and_the_latent_vectors():
     assert not np.any(plain.generator.layers[0].bias[...])
 
 
+def test_a_latent_mixture_has_its_components_equally_often_and_its_deviation(key):
+    latent = models.Latent(3, components=5, deviation=0.05, rngs=nnx.Rngs(0))
+    centres = np.asarray(latent.centres[...])
+    z = np.asarray(latent(jax.random.normal(key, (20_000, latent.numbers))))
+    nearest = ((z[:, None] - centres) ** 2).sum(-1).argmin(1)
+    count = np.bincount(nearest, minlength=5)
+    assert np.abs(count - 4000).max() < 4 * np.sqrt(20_000 * 0.2 * 0.8)
+    error = z - centres[nearest]
+    assert error.std() == pytest.approx(0.05, rel=0.02) and np.abs(error.mean(0)).max() < 4 * 0.05 / np.sqrt(20_000)
+    wide = models.Latent(2, components=4000, deviation=0.6, rngs=nnx.Rngs(0))
+    assert np.var(wide(jax.random.normal(key, (20_000, 3)))) == pytest.approx(1, abs=0.05)
+    # one component is the Gaussian itself, and takes no more numbers than its size
+    noise = jax.random.normal(key, (4, 8))
+    np.testing.assert_array_equal(models.Latent(8, rngs=nnx.Rngs(0))(noise), noise)
+    # the far ends of the Gaussian still choose a component
+    assert np.isfinite(latent(jnp.full((2, 4), jnp.array([[9.0], [-9.0]])))).all()
+
+
 def test_errors_are_clear():
+    with pytest.raises(LinearAlgebraError, match=r"latent_deviation must lie in \(0, 1\), got 1"):
+        models.create("gan", input_shape=(2,), latent_components=3, latent_deviation=1, rngs=nnx.Rngs(0))
+    with pytest.raises(DimensionMismatch, match="size 64 take 65 Gaussian numbers, 64 are given"):
+        models.Latent(64, components=2, rngs=nnx.Rngs(0))(jnp.zeros((1, 64)))
     with pytest.raises(LinearAlgebraError, match="use --model=gan"):
         adversarial(models.MLP(input_shape=(2,), num_classes=1, rngs=nnx.Rngs(0)), {})
     with pytest.raises(UnknownNameError, match="did you mean 'hinge'"):

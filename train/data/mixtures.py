@@ -41,7 +41,7 @@ class Mixture:
         return {"point": point.astype(np.float32), "latent": latent.astype(np.float32)}
 
 
-LATENT = 64  # the first numbers are used, as many as the generator takes
+LATENT = 64  # the first ones are used, as many as the generator takes
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from train.data import Data, cifar, digits, idx
+from train.data import Data, cifar, digits, idx, mnist_subset
 from train.tasks.base import Batch, Task, tasks
 
 
@@ -89,5 +89,6 @@ def _by(limit: int) -> Callable[[jax.Array, Batch], Batch]:
 _hands = functools.partial(warp, limit=1.0, degrees=10.0, zoom=0.1)
 tasks.register("digits")(classification(digits.load, (8, 8, 1), (4.88,), (6.02,), _hands))
 tasks.register("mnist")(classification(idx.load, (28, 28, 1), (33.3,), (78.6,), _by(2)))
+tasks.register("mnist_5k")(classification(mnist_subset.load, (28, 28, 1), (33.3,), (78.6,), _by(2)))
 tasks.register("fashion_mnist")(classification(idx.load, (28, 28, 1), (72.9,), (90.0,), _by(2)))
 tasks.register("cifar10")(classification(cifar.load, (32, 32, 3), (125.3, 123.0, 113.9), (63.0, 62.1, 66.7), _by(4)))

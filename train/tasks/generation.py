@@ -29,7 +29,7 @@ def adversarial(model: Any, batch: Batch) -> dict[str, jax.Array]:
             f"this task trains two networks against each other: use --model=gan, not {type(model)}"
         )
     training = not getattr(model, "deterministic", True)
-    critic, judge, _ = model.losses(batch["input"], None if training else batch["latent"][:, : model.latent])
+    critic, judge, _ = model.losses(batch["input"], None if training else batch["latent"])
     return {"loss": critic + judge, "discriminator_loss": critic, "generator_loss": judge}
 
 
@@ -60,7 +60,7 @@ def mixture_task(mixture: mixtures.Mixture) -> Task:
     """Learn to sample a mixture of Gaussians in the plane."""
 
     def whole(model: Any, batch: Batch) -> dict[str, jax.Array]:
-        samples = model.generator(batch["latent"][:, : model.latent])
+        samples = model.generator(model.latent(batch["latent"]))
         return coverage(samples, jnp.asarray(mixture.centres, jnp.float32), mixture.sigma)
 
     return Task(
@@ -100,7 +100,7 @@ def digit_quality(model: Any, batch: Batch) -> dict[str, jax.Array]:
     training image than 95 % of the test images do, "modes" the number of digits among those by that neighbour's label.
     """
     train, labels, limit = digit_neighbours()
-    samples = model.generator(batch["latent"][:, : model.latent]).reshape(-1, 64)
+    samples = model.generator(model.latent(batch["latent"])).reshape(-1, 64)
     real = jnp.asarray(train)
     squares = jnp.sum(samples**2, -1)[:, None] - 2 * samples @ real.T + jnp.sum(real**2, -1)
     nearest = jnp.argmin(squares, axis=1)

@@ -16,7 +16,7 @@ import optax
 
 import lax_linalg as la
 from lax_linalg.errors import DimensionMismatch
-from train.data import digits, idx, sequences
+from train.data import digits, idx, mnist_subset, sequences
 from train.data.sequences import RECALLED, SYMBOLS
 from train.tasks.base import Batch, Task, tasks
 from train.tasks.classification import cross_entropy, standardise
@@ -193,3 +193,4 @@ for _length in (200, 750):
 for _prefix, _permuted in (("pixel", False), ("permuted", True)):
     tasks.register(f"{_prefix}_digits")(pixels(digits.load, 8, 4.88, 6.02, _permuted))
     tasks.register(f"{_prefix}_mnist")(pixels(idx.load, 28, 33.3, 78.6, _permuted))
+    tasks.register(f"{_prefix}_mnist_5k")(pixels(mnist_subset.load, 28, 33.3, 78.6, _permuted))
