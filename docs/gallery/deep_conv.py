@@ -1,18 +1,15 @@
-"""Time and learning of plain tanh networks of up to 10,000 convolutions.
+"""Time of plain tanh networks of up to 10,000 convolutions.
 
-python -m docs.gallery.deep_conv runs/deep_1000 runs/deep_10000     writes docs/gallery/deep_conv.png
+python -m docs.gallery.deep_conv     writes docs/gallery/deep_conv.png
 
-Left, the time of one gradient (8×8 images, 8 channels, batch 8, states recomputed) against the depth, with the line of
-slope one through the first point: linear. The program is compiled by one scan, so compiling takes the same time at any
-depth (grey). Right, accuracy on the held-out digits of the runs named on the command line, which
-scripts/presets/deep_conv_1000.flags and deep_conv_10000.flags make.
+The time of one gradient (8×8 images, 8 channels, batch 8, states recomputed) against the depth, with the line of slope
+one through the first point: linear. The program is compiled by one scan, so compiling takes the same time at any depth
+(grey). How such networks learn is drawn by docs/gallery/deep_training.py.
 """
 
 from __future__ import annotations
 
-import json
 import pathlib
-import sys
 import time
 from collections.abc import Sequence
 
@@ -48,27 +45,20 @@ def seconds(depth: int, repeats: int = 3) -> tuple[float, float]:
     return compiling, min(times)
 
 
-def main(runs: Sequence[str] = (), depths: Sequence[int] = DEPTHS, out: pathlib.Path = PICTURE) -> None:
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+def main(depths: Sequence[int] = DEPTHS, out: pathlib.Path = PICTURE) -> None:
+    """Draw both times against the depth."""
+    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    ax = figure.subplots()
     compiling, running = zip(*map(seconds, depths))
-    left.loglog(depths, running, "o-", color="#1f5fbf", label="one gradient")
-    left.loglog(depths, compiling, "s--", color="#999999", label="compiling")
-    left.loglog(depths, [running[0] * d / depths[0] for d in depths], ":", color="#d1495b", label="linear in depth")
-    left.set(xlabel="layers", ylabel="seconds", title="time against depth")
-    left.legend()
-    for run in runs:
-        lines = [json.loads(line) for line in (pathlib.Path(run) / "metrics.jsonl").read_text().splitlines()]
-        measured = [line for line in lines if line["kind"] == "eval"]
-        options = json.loads((pathlib.Path(run) / "config.json").read_text())["model_options"]
-        label = next((part for part in options.split(",") if part.startswith("depth=")), run).replace("depth=", "")
-        right.plot([e["step"] for e in measured], [e["accuracy"] for e in measured], "o-", label=f"{label} layers")
-    right.set(xlabel="step", ylabel="accuracy", ylim=(0, 1), title="digits held out")
-    if runs:
-        right.legend(loc="lower right")
+    ax.loglog(depths, running, "o-", color="#1f5fbf", label="one gradient")
+    ax.loglog(depths, compiling, "s--", color="#999999", label="compiling")
+    ax.loglog(depths, [running[0] * d / depths[0] for d in depths], ":", color="#d1495b", label="linear in depth")
+    ax.set(xlabel="layers", ylabel="seconds", title="time against depth")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
     figure.savefig(out, dpi=110)
     print(out)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
