@@ -9,6 +9,7 @@ since its taps are the same for every h; zeros outside of the band are neither m
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -75,8 +76,10 @@ def banded_cost(graph: Graph) -> float | None:
     return walk.cost
 
 
-def banded_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: jax.Array | None = None) -> jax.Array:
-    """All entries [m, n] of a derivative that `banded_cost` can serve; `into` are zeros to write them into.
+def banded_entries(
+    graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Callable[[Hashable], jax.Array] | None = None
+) -> jax.Array:
+    """All entries [m, n] of a derivative that `banded_cost` can serve; `into` as for `convolution_entries`.
 
     Example:
         >>> import lax_linalg as la
@@ -92,7 +95,10 @@ def banded_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: ja
     band = _Walk(dtype).band(graph)
     blocks, height = band.blocks.astype(dtype), _image(graph.input)[0]
     count, p, width, q = blocks.shape
-    matrix = jnp.zeros(shape, dtype) if into is None else into
+    if into is None:
+        matrix = jnp.zeros(shape, dtype)
+    else:
+        matrix = into(("bands", shape, blocks.shape, height, band.stride, band.front))
     rows, inside = band.rows(), band.inside(height)
     whole = np.flatnonzero(inside.all(axis=1))
     first, inner = (int(whole[0]), whole.size) if whole.size else (count, 0)
@@ -214,7 +220,7 @@ class _Walk:
             self.cost += 2.0 * math.prod(shape)
             if self.dtype is None:
                 return _Band(jax.ShapeDtypeStruct(shape, A.dtype), stride, front)
-            taps = row_matrices(A).transpose(1, 0, 2)
+            taps = row_matrices(A)
             blocks = jnp.zeros((p, reach, q), A.dtype).at[:, ::dilation].set(taps) if dilation > 1 else taps
             rows = jnp.ones((), blocks.dtype) if left.scale is None else left.scale
             rows = self.share(jnp.broadcast_to(rows.reshape(-1), (height * p,)).reshape(height, p, 1, 1))
@@ -222,7 +228,7 @@ class _Walk:
         steps, rows, _, r = left.blocks.shape
         shape = (steps, rows, stride * (left.width - 1) + reach, q)
         self.cost += 4.0 * math.prod(shape)
-        taps = None if self.dtype is None else row_matrices(A).transpose(1, 0, 2).reshape(r, k * q)
+        taps = None if self.dtype is None else row_matrices(A).reshape(r, k * q)
         blocks: Any = jax.ShapeDtypeStruct(shape, A.dtype) if taps is None else jnp.zeros(shape, left.blocks.dtype)
         inside = left.inside(height)
         if self.first is not None:  # which rows there are is not known to the program: all take part, some as zeros

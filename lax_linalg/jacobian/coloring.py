@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -327,8 +327,8 @@ def shared_coloured(
     return jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=spec, check_vma=False)(x, args)
 
 
-def placed(values: jax.Array, coloring: Coloring) -> jax.Array:
-    """The dense matrix with these values at the coloring's positions.
+def placed(values: jax.Array, coloring: Coloring, *, into: Callable[[Hashable], jax.Array] | None = None) -> jax.Array:
+    """The dense matrix with these values at the coloring's positions; `into` as for `convolution_entries`.
 
     Example:
         >>> print(placed(jnp.array([2.0, 4.0]), coloring_of(jnp.square, jnp.zeros(2))))
@@ -338,5 +338,5 @@ def placed(values: jax.Array, coloring: Coloring) -> jax.Array:
     m, n = coloring.shape
     flat = coloring.rows.astype(np.int64) * n + coloring.columns
     flat = flat.astype(np.int32 if m * n < 2**31 else np.int64)
-    zeros = jnp.zeros((m * n,), values.dtype)
+    zeros = jnp.zeros((m * n,), values.dtype) if into is None else into(("coloured", coloring)).reshape(-1)
     return zeros.at[flat].set(values, unique_indices=True, indices_are_sorted=True).reshape(m, n)

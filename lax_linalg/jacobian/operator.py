@@ -10,13 +10,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
+from lax_linalg.dispatch import Tracer
 from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.graph import derivative_graph
 from lax_linalg.jacobian.materialize import chosen_mode
-from lax_linalg.jacobian.routes import METHODS, Route, entries_into, jacobian_entries, plan
+from lax_linalg.jacobian.reuse import formed
+from lax_linalg.jacobian.routes import METHODS, Route, plan
 from lax_linalg.jacobian.structured import operator_of
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.lazy import Product, Sum
@@ -145,7 +146,9 @@ def _(
 ) -> jax.Array:
     """By structure, by coloured products or by all products, whichever costs least; exact each way.
 
-    `out`, a matrix of the same shape and dtype, gives its memory for the result and is gone afterwards.
+    `out`, a matrix of the same shape and dtype, gives its memory for the result and is gone afterwards. Where it was
+    formed here and its zeros stand in the same places, as after an update of a layer's parameters, they are not written
+    again.
     """
     try:
         require_dense(A.shape, A.dtype)
@@ -153,16 +156,15 @@ def _(
         raise DenseLimitError(f"the Jacobian of {function_name(A.f)} is above the limit: {error}") from None
     mode, mesh, method = mode or A.mode, mesh or A.mesh, method or A.method
     memory_budget = A.memory_budget if memory_budget is None else memory_budget
-    if out is None:
-        matrix = jacobian_entries(A.f, A.x, A.args, method=method, mode=mode, memory_budget=memory_budget, mesh=mesh)
-    else:
+    if out is not None:
         wanted = A.shape[::-1] if A.transposed else A.shape
         if out.shape != wanted or out.dtype != A.dtype:
             raise DimensionMismatch(
                 f"out must be {wanted[0]}×{wanted[1]} {A.dtype.name}, got {list(out.shape)} {out.dtype.name}"
             )
-        zero = np.zeros((), np.int32)
-        matrix = entries_into(out, zero, A.f, A.x, A.args, method=method, mode=mode, memory_budget=memory_budget)
+        if not isinstance(out, Tracer) and out.is_deleted():
+            raise LinearAlgebraError("out was given away or deleted before; pass the last result, or leave it out")
+    matrix = formed(A.f, A.x, A.args, out=out, method=method, mode=mode, memory_budget=memory_budget, mesh=mesh)
     matrix = matrix.T if A.transposed else matrix
     return matrix.conj() if A.conjugated else matrix
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -150,6 +150,28 @@ def jacobian_entries(
         [[2. 0.]
          [0. 4.]]
     """
+    return entries(f, x, args, method=method, mode=mode, memory_budget=memory_budget, mesh=mesh)
+
+
+def entries(
+    f: Callable[..., jax.Array],
+    x: jax.Array,
+    args: tuple,
+    *,
+    method: str,
+    mode: str,
+    memory_budget: int,
+    mesh: Mesh | None,
+    into: Callable[[Hashable], jax.Array] | None = None,
+) -> jax.Array:
+    """`jacobian_entries`, not compiled by itself; what writes by a pattern asks `into` for the matrix to write into.
+
+    Example:
+        >>> options = {"method": "auto", "mode": "auto", "memory_budget": 2**20, "mesh": None}
+        >>> print(entries(jnp.square, jnp.array([1.0, 2.0]), (), **options))
+        [[2. 0.]
+         [0. 4.]]
+    """
     chosen = plan(f, x, args, method, mode, memory_budget, mesh)
     if chosen.route.method == "dense":
         return dense_jacobian(f, x, args, mode=mode, memory_budget=memory_budget, mesh=mesh)
@@ -158,48 +180,9 @@ def jacobian_entries(
         assert chosen.graph is not None
         if mesh is not None:
             return shared_entries(f, x, args, out, mesh)
-        return structured_entries(chosen.graph, (out.size, x.size), out.dtype)
+        return structured_entries(chosen.graph, (out.size, x.size), out.dtype, into=into)
     assert chosen.coloring is not None
+    chunk = chunk_size(f, x, args, memory_budget)
     if mesh is not None:
-        return shared_coloured(f, x, args, chosen.coloring, chunk_size(f, x, args, memory_budget), mesh)
-    return placed(coloured_values(f, x, args, chosen.coloring, chunk_size(f, x, args, memory_budget)), chosen.coloring)
-
-
-@functools.partial(
-    jax.jit, static_argnames=("f", "method", "mode", "memory_budget"), donate_argnames=("out",), keep_unused=True
-)
-def entries_into(
-    out: jax.Array,
-    zero: jax.Array,
-    f: Callable[..., jax.Array],
-    x: jax.Array,
-    args: tuple = (),
-    *,
-    method: str = "auto",
-    mode: str = "auto",
-    memory_budget: int = 64 * 2**20,
-) -> jax.Array:
-    """`jacobian_entries` in the memory of `out`, which is gone afterwards.
-
-    Fresh memory costs more than writing to it: the system clears each page when it is first touched. One convolution
-    takes one pass of zeros over the memory and one of its nonzero slabs.
-
-    Args:
-        out: array [m, n] of the Jacobian's dtype; its values do not matter.
-        zero: the integer 0, unknown to the compiler, which would allocate anew if it knew.
-
-    Example:
-        >>> print(entries_into(jnp.ones((2, 2)), jnp.int32(0), jnp.square, jnp.array([1.0, 2.0])))
-        [[2. 0.]
-         [0. 4.]]
-    """
-    chosen = plan(f, x, args, method, mode, memory_budget, None)
-    result = jax.eval_shape(f, x, *args)
-    if chosen.route.method == "structured" and chosen.graph is not None:
-        return structured_entries(chosen.graph, (result.size, x.size), result.dtype, into=_cleared(out, zero))
-    return jacobian_entries(f, x, args, method=method, mode=mode, memory_budget=memory_budget)
-
-
-def _cleared(out: jax.Array, zero: jax.Array) -> jax.Array:
-    """Zeros in the memory of `out`, which is not read: one pass of stores."""
-    return jnp.broadcast_to(zero.astype(out.dtype), out.shape)
+        return shared_coloured(f, x, args, chosen.coloring, chunk, mesh)
+    return placed(coloured_values(f, x, args, chosen.coloring, chunk), chosen.coloring, into=into)

@@ -85,10 +85,10 @@ def _times(rows: jax.Array, A: LinearOperator) -> jax.Array:
     if not isinstance(A, Convolution) or not _by_taps(A):
         return (transpose(A) @ rows.T).T
     taps = row_matrices(A)
-    k, p, q = taps.shape
+    p, k, q = taps.shape
     m, height, size = rows.shape[0], A.out_spatial[0], A.spatial[0]  # type: ignore[index]
     stride, dilation, front = A.stride[0], A.dilation[0], A.pads[0][0]  # type: ignore[index]
-    products = (rows.reshape(m * height, p) @ taps.transpose(1, 0, 2).reshape(p, k * q)).reshape(m, height, k, q)
+    products = (rows.reshape(m * height, p) @ taps.reshape(p, k * q)).reshape(m, height, k, q)
     total: Any = 0
     for t in range(k):  # tap t of output row h is input row h · stride − front + t · dilation
         low = t * dilation - front

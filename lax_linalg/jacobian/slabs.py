@@ -8,6 +8,7 @@ row. In one dimension the small matrix is the whole.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Hashable
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,11 @@ from lax_linalg.verbs.basic import require_dense
 
 
 def convolution_entries(
-    A: Convolution, rows: jax.Array | None = None, *, transposed: bool = False, into: jax.Array | None = None
+    A: Convolution,
+    rows: jax.Array | None = None,
+    *,
+    transposed: bool = False,
+    into: Callable[[Hashable], jax.Array] | None = None,
 ) -> jax.Array:
     """diag(rows) A, all entries, as [m, n] or transposed.
 
@@ -26,7 +31,8 @@ def convolution_entries(
         A: a convolution in one or two dimensions.
         rows: factors of the rows, [m]; ones unless given.
         transposed: give the transpose [n, m].
-        into: zeros to write the entries into, [m, n].
+        into: gives, for a pattern, a matrix [m, n] that is zero outside of it, which the entries are written into; what
+            is inside does not matter. The pattern stands for the slabs' places, which follow from shapes alone.
 
     Returns:
         The dense matrix in the dtype of A and the factors.
@@ -48,19 +54,23 @@ def convolution_entries(
     dtype = A.dtype if rows is None else jnp.result_type(A.dtype, rows.dtype)
     require_dense(A.shape, dtype)
     if len(A.out_spatial) == 1:
-        matrix = _last_dimension(_full(A).astype(dtype)[None], A)[0]
+        matrix = _last_dimension(_full(A).astype(dtype)[None], A)[:, 0]
         matrix = matrix if rows is None else matrix * rows[:, None]
         return matrix.T if transposed else matrix
 
     taps = row_matrices(A).astype(dtype)
-    height, k = A.out_spatial[0], taps.shape[0]
-    p, q = taps.shape[1:]
+    height = A.out_spatial[0]
+    p, k, q = taps.shape
     scales = None if rows is None else rows.reshape(height, p, 1)
-    matrix = jnp.zeros((n, m) if transposed else (m, n), dtype) if into is None else into
+    if into is None:
+        matrix = jnp.zeros((n, m) if transposed else (m, n), dtype)
+    else:
+        shape = (*A.kernel.shape[:2], A.in_channels, A.out_channels)
+        matrix = into(("slabs", transposed, shape, A.spatial, A.stride, A.dilation, A.pads, A.circular))
 
     def write(matrix: jax.Array, h: jax.Array | int, row: jax.Array | int, slab: jax.Array) -> jax.Array:
         """Put kernel rows side by side [p, … q] at output row h, beginning at the input row `row`."""
-        slab = slab if scales is None else slab * scales[h]
+        slab = (slab if scales is None else slab * scales[h]).astype(matrix.dtype)
         at = (h * p, row * q)
         return jax.lax.dynamic_update_slice(matrix, slab.T if transposed else slab, at[::-1] if transposed else at)
 
@@ -68,7 +78,7 @@ def convolution_entries(
     size = A.spatial[0]  # type: ignore[index]
     first, inner = _interior(height, size, stride, front, (k - 1) * dilation)
     if inner and dilation == 1:
-        side_by_side = taps.transpose(1, 0, 2).reshape(p, k * q)
+        side_by_side = taps.reshape(p, k * q)
         matrix = jax.lax.fori_loop(
             first, first + inner, lambda h, matrix: write(matrix, h, h * stride - front, side_by_side), matrix
         )
@@ -76,7 +86,7 @@ def convolution_entries(
 
         def spread(h: jax.Array, matrix: jax.Array) -> jax.Array:
             for t in range(k):
-                matrix = write(matrix, h, h * stride - front + t * dilation, taps[t])
+                matrix = write(matrix, h, h * stride - front + t * dilation, taps[:, t])
             return matrix
 
         matrix = jax.lax.fori_loop(first, first + inner, spread, matrix)
@@ -87,19 +97,19 @@ def convolution_entries(
             if A.circular:
                 row %= size
             if 0 <= row < size:
-                at[row] = at[row] + taps[t] if row in at else taps[t]
+                at[row] = at[row] + taps[:, t] if row in at else taps[:, t]
         for row, block in at.items():
             matrix = write(matrix, h, row, block)
     return matrix
 
 
 def row_matrices(A: Convolution) -> jax.Array:
-    """The kernel's rows, each as the matrix of its convolution along the width: [k, W' cout, W cin].
+    """The kernel's rows side by side, each as the matrix of its convolution along the width: [W' cout, k, W cin].
 
     Example:
         >>> import lax_linalg as la
         >>> row_matrices(la.Convolution(jnp.ones((3, 5, 2, 4)), (8, 6))).shape
-        (3, 24, 12)
+        (24, 3, 12)
     """
     return _last_dimension(_full(A), A)
 
@@ -121,17 +131,18 @@ def _full(A: Convolution) -> jax.Array:
 
 
 def _last_dimension(kernel: jax.Array, A: Convolution) -> jax.Array:
-    """The matrices of the convolutions along the last dimension, [t, W' cout, W cin] for kernel [t, s, cin, cout]."""
+    """The matrices of the convolutions along the last dimension, [W' cout, t, W cin] for kernel [t, s, cin, cout]."""
     k, size = kernel.shape[1], A.spatial[-1]  # type: ignore[index]
     width, stride, dilation, front = A.out_spatial[-1], A.stride[-1], A.dilation[-1], A.pads[-1][0]  # type: ignore[index]
     at = np.arange(width)[:, None] * stride - front + np.arange(k) * dilation
     at = at % size if A.circular else at
-    place = (at[:, :, None] == np.arange(size)).astype(np.float32)  # [W', s, W]
-    if place.sum(axis=1).max(initial=0) <= 1:  # every entry comes from at most one tap: select it
-        tap = jnp.asarray(place.argmax(axis=1))
-        mask = jnp.asarray(place.any(axis=1))
-        chosen = jnp.where(mask[None, :, :, None, None], kernel[:, tap], 0)  # [t, W', W, cin, cout]
-        matrices = chosen.transpose(0, 1, 4, 2, 3)
+    place = at[:, :, None] == np.arange(size)  # [W', s, W]
+    if place.sum(axis=1).max(initial=0) <= 1:  # every entry comes from at most one tap, or from the zero behind them
+        tap = np.where(place.any(axis=1), place.argmax(axis=1), k)
+        taps = jnp.pad(kernel.transpose(3, 0, 1, 2), ((0, 0), (0, 0), (0, 1), (0, 0)))
+        matrices = taps[:, :, tap].transpose(2, 0, 1, 3, 4)  # [W', cout, t, W, cin]
     else:  # a kernel that wraps around onto itself
-        matrices = jnp.einsum("tsio,wsv->twovi", kernel, place.astype(kernel.dtype), precision="highest")
-    return matrices.reshape(kernel.shape[0], width * kernel.shape[3], size * kernel.shape[2])
+        matrices = jnp.einsum(
+            "tsio,swv->wotvi", kernel, place.transpose(1, 0, 2).astype(kernel.dtype), precision="highest"
+        )
+    return matrices.reshape(width * kernel.shape[3], kernel.shape[0], size * kernel.shape[2])

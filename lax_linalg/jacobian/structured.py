@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -92,12 +92,14 @@ def _dtype(node: Node) -> Any:
 # --- entries ---
 
 
-def structured_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: jax.Array | None = None) -> jax.Array:
+def structured_entries(
+    graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Callable[[Hashable], jax.Array] | None = None
+) -> jax.Array:
     """All entries of the Jacobian [m, n] from its graph.
 
     The first linear map is assembled from its parameters; its rows then go through the others as a batch. Where that
     costs less, the output's rows go back through all maps, or all are composed as bands of image rows. Nothing is
-    multiplied by the identity. `into` are zeros [m, n] that the entries of a single map, or of bands, are written into.
+    multiplied by the identity. `into`, as for `convolution_entries`, serves a single convolution and bands.
 
     Example:
         >>> from lax_linalg.jacobian.graph import derivative_graph
@@ -194,7 +196,11 @@ def _scaled_identity(term: Term, shape: tuple[int, int], dtype: Any) -> jax.Arra
 
 
 def _assembled(
-    term: Term, rows: jax.Array | None = None, *, transposed: bool = False, into: jax.Array | None = None
+    term: Term,
+    rows: jax.Array | None = None,
+    *,
+    transposed: bool = False,
+    into: Callable[[Hashable], jax.Array] | None = None,
 ) -> jax.Array:
     """diag(rows) · operator · diag(scale), where nothing stands behind."""
     A, scale = term.operator, term.scale

@@ -235,6 +235,11 @@ for method, shard in (("structured", (32, 256)), ("coloured", (256, 32))):
     got = la.materialize(la.jacobian(network, image, mesh=mesh, method=method))
     np.testing.assert_allclose(got, expected, atol=1e-5)
     assert got.sharding.shard_shape(got.shape) == shard, got.sharding
+    again = la.materialize(la.jacobian(network, image / 2, method=method), out=got)
+    np.testing.assert_allclose(again, np.asarray(jax.jacfwd(network)(image / 2)).reshape(256, 256), atol=1e-5)
+    got = la.materialize(la.jacobian(network, image, mesh=mesh, method=method), out=again)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert got.sharding.shard_shape(got.shape) == shard, got.sharding
 assert route_flops("structured", None) > 5 * route_flops("structured", mesh)
 assert la.jacobian(network, image, mesh=mesh).route().method == "structured"
 W = jax.random.normal(jax.random.key(2), (12, 16))
