@@ -279,6 +279,8 @@ class _Walk:
             raise _Opaque("dot_general")
         axes, shape = tuple(contract[k]), jnp.shape(values[k])
         other, over = values[1 - k], tuple(contract[1 - k])
+        if other.size == 0:
+            raise _Opaque("dot_general")
         free = [a for a in range(other.ndim) if a not in over]
         matrix = jnp.transpose(other, (*free, *over)).reshape(-1, math.prod(other.shape[a] for a in over))
         count, rank = len(axes), len(shape)

@@ -20,6 +20,7 @@ from lax_linalg.operators.convolution import Convolution
 from lax_linalg.operators.convolution_spectra import each, splits
 from lax_linalg.operators.convolution_symbols import by_fourier, commutes, stacks
 from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.lazy import Transpose, own_transpose
 from lax_linalg.verbs.basic import compute_dtype, materialize
 from lax_linalg.verbs.functions import exp
 from lax_linalg.verbs.norms import norm, opnorm
@@ -116,6 +117,21 @@ def _(A: Convolution, b: jax.Array, *, rtol: float | None = None, atol: jax.Arra
     threshold = _threshold(A, rtol, atol)
     inverses = _grid(A, lambda G: materialize(pinv(Dense(G), rtol=0.0, atol=threshold)))
     return _between_transforms(A, b, jnp.matmul, inverses)
+
+
+@lstsq.rule(Transpose, cost="cost of lstsq with A for a convolution; O(mn min(m, n)) else")
+@by_columns
+def _(A: Transpose, b: jax.Array, *, rtol: float | None = None, atol: jax.Array | float = 0) -> jax.Array:
+    """Transpose of y ↦ A⁺ y, where the DFT splits the convolution A; else with the materialised matrix."""
+    own, parent = own_transpose(A), A.parent
+    if own is not None:
+        return lstsq(own, b, rtol=rtol, atol=atol)
+    # no other structure leaves its transpose lazy and has a least-squares rule
+    if not (isinstance(parent, Convolution) and all(by_fourier(parent))):
+        return lstsq.fallback(A, b, rtol=rtol, atol=atol)
+    rows = jax.ShapeDtypeStruct((parent.shape[0], b.shape[1]), b.dtype)
+    (x,) = jax.linear_transpose(lambda y: lstsq(parent, y, rtol=rtol, atol=atol), rows)(b)
+    return x
 
 
 def _between_transforms(A: Convolution, b: jax.Array, f: Callable, grid: jax.Array) -> jax.Array:

@@ -43,6 +43,18 @@ class Transpose(LinearOperator):
         return f"of {self.parent!r}"
 
 
+def own_transpose(A: Transpose) -> LinearOperator | None:
+    """Aᵀ as A's structure transposes it, for a `Transpose` that was put around one with a rule; None if there is none.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> own_transpose(la.Transpose(la.Toeplitz([1.0, 2.0], [1.0, 3.0])))
+        2×2 Toeplitz{float32}
+    """
+    own = transpose(A.parent)
+    return None if isinstance(own, Transpose) else own
+
+
 @operator(data=("alpha", "parent"))
 class Scaled(LinearOperator):
     """The multiple α A.

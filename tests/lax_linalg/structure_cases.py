@@ -464,6 +464,15 @@ def transpose(draw, n):
 
 
 @case
+def strided_transpose(draw, n):
+    n = n + n % 2
+    w = draw(2, 1, 2)  # two channels at every other pixel: a square matrix whose transpose is no convolution
+    k = exact(w)[:, 0]
+    a = entries(n, n, lambda i, j: k[(j - i // 2 * 2) % n, i % 2] if (j - i // 2 * 2) % n < 2 else 0 * k[0, 0])
+    return la.Convolution(w, n, stride=2, padding="circular").T, a.T
+
+
+@case
 def jacobian(draw, n):
     a, x = draw(n, n), draw(n)
     at = exact(x)

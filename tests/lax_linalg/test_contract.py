@@ -92,7 +92,10 @@ def runs():
 
 @pytest.mark.parametrize(("name", "condition"), list(runs()))
 def test_contract(name, condition, x64):
-    if name in ("convolution", "circular convolution", "locally connected") and condition == "size 0":
+    if (
+        name in ("convolution", "circular convolution", "locally connected", "strided transpose")
+        and condition == "size 0"
+    ):
         pytest.skip("an image has at least one pixel")
     CONDITIONS[condition](name)
 
