@@ -9,7 +9,6 @@ import optax
 import pytest
 
 from lax_linalg.errors import UnknownNameError
-from tests.train.emulated import on_eight_devices
 from train.config import TrainConfig
 from train.errors import ConfigError
 from train.optimizers import make_optimizer, make_schedule, optimizers, schedules
@@ -79,35 +78,6 @@ def test_half_precision_parameters_stay_so(name):
         lambda tree: optax.apply_updates(tree, optimizer.update(tree, optimizer.init(tree), tree)[0]), tree
     )
     assert moved["dense/kernel"].dtype == jnp.bfloat16
-
-
-@pytest.mark.slow
-def test_sharding_is_stable():
-    """On 8 devices sharded parameters move as on one, and the step does not compile at every call."""
-    on_eight_devices("""
-import optax
-from train.config import TrainConfig
-from train.optimizers import make_optimizer, optimizers
-kernel = jax.nn.initializers.orthogonal()(jax.random.key(0), (16, 8))
-target = jax.nn.initializers.orthogonal()(jax.random.key(1), (16, 8))
-sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
-for name in optimizers.names():
-    optimizer, _ = make_optimizer(TrainConfig(optimizer=name, learning_rate=0.05), 4)
-    def update(tree, state):
-        grads = jax.tree.map(lambda w: w - target, tree)
-        updates, state = optimizer.update(grads, state, tree)
-        return optax.apply_updates(tree, updates), state
-    update = jax.jit(update)
-    results = []
-    for put in (lambda w: w, lambda w: jax.device_put(w, sharding)):
-        tree = {"dense/kernel": put(kernel)}
-        state = optimizer.init(tree)
-        tree, state = update(tree, state)
-        results.append(tree["dense/kernel"])
-    np.testing.assert_allclose(results[0], results[1], atol=1e-5, err_msg=name)
-    update(tree, state)
-    assert update._cache_size() <= 3, name
-""")
 
 
 def test_riemannian_steps_are_orthonormal_after_any_number_of_updates():

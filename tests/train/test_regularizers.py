@@ -13,7 +13,6 @@ from jax.test_util import check_grads
 import lax_linalg as la
 import models
 from lax_linalg.errors import LinearAlgebraError, UnknownNameError
-from tests.train.emulated import on_eight_devices
 from train.regularizers import Weight, as_matrix, chosen_layers, make_penalty, ocnn, regularizers, so
 from train.state import split
 
@@ -71,29 +70,6 @@ def test_zero_with_zero_gradient_at_an_orthogonal_matrix(name):
     assert float(differentiate(jnp.eye(8))[0]) == 0.0
     if name not in SHARP:
         assert float(jnp.max(jnp.abs(gradient))) < tolerance
-
-
-@pytest.mark.slow
-def test_sharding_is_stable():
-    """On 8 devices, value and gradient are those of one device, and the gradient lies as W does."""
-    on_eight_devices("""
-from train.regularizers import Weight, regularizers
-kernel = jax.random.normal(jax.random.key(0), (3, 3, 2, 8))
-for name in regularizers.names():
-    f = jax.jit(jax.value_and_grad(lambda k: regularizers[name](Weight(k, strides=(2, 2)))))
-    value, gradient = f(kernel)
-    sharding = NamedSharding(mesh, PartitionSpec(None, None, None, "data"))
-    sharded = jax.device_put(kernel, sharding)
-    f = jax.value_and_grad(lambda k: regularizers[name](Weight(k, strides=(2, 2))))
-    step = jax.jit(f, out_shardings=(None, sharding))
-    for _ in range(2):
-        v, g = step(sharded)
-        np.testing.assert_allclose(v, value, rtol=1e-4)
-        np.testing.assert_allclose(g, gradient, rtol=1e-3, atol=1e-4 * float(abs(gradient).max()))
-        assert g.sharding == sharded.sharding
-        sharded = sharded - 0.0 * g
-    assert step._cache_size() == 1, name
-""")
 
 
 gradient_of_so = jax.jit(jax.grad(so))
