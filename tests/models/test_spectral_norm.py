@@ -134,6 +134,29 @@ def test_lipschitz_bounds_enclose_the_true_constant(key):
     assert float(tighter) < 0.99 * float(product)
 
 
+def test_lipschitz_bounds_enclose_the_true_constant_of_a_discriminator(key):
+    """One hidden leaky layer of two inputs: kinks through the origin cut the plane into cones, each with its diagonal D
+    of slopes, and the constant is the largest ‖s Ŵ₂ D Ŵ₁‖ over them."""
+    critic = models.Discriminator((2,), widths=(6,), scale=5.0, rngs=nnx.Rngs(0))
+    forward = nnx.jit(lambda critic, x: critic(x))
+    for _ in range(30):  # the estimates of the norms converge, from below
+        forward(critic, jnp.ones((1, 2)))
+    critic.eval()
+    W1, W2 = (np.asarray(layer.normalised()).T for layer in (critic.layers[0], critic.head))
+    angles = np.sort(np.arctan2(-W1[:, 0], W1[:, 1]) % np.pi)  # of the kinks
+    between = np.append(angles, angles[0] + np.pi)
+    middle = (between[1:] + between[:-1]) / 2
+    cones = [sign * np.array([np.cos(a), np.sin(a)]) for a in middle for sign in (1, -1)]
+    slopes = (np.where(W1 @ x > 0, 1.0, 0.2) for x in cones)
+    true = max(np.linalg.norm(5 * (W2 * slope) @ W1, 2) for slope in slopes)
+    bounds = jax.jit(lambda critic, x: models.lipschitz_bound(critic, (2,), x))
+    lower, tighter, product = bounds(critic, jax.random.normal(key, (1, 2)))
+    assert float(lower) <= true * (1 + 1e-6)
+    best = cones[int(np.argmax([np.linalg.norm((W2 * np.where(W1 @ x > 0, 1.0, 0.2)) @ W1, 2) for x in cones]))]
+    assert float(bounds(critic, jnp.asarray(best, jnp.float32)[None]).lower) == pytest.approx(true, rel=1e-5)
+    assert true <= float(tighter) * (1 + 1e-6) < float(product) <= 5 * 1.01
+
+
 def test_lipschitz_bounds_of_a_linear_network_are_exact_when_tight(key):
     mlp = models.MLP(
         input_shape=(6,), num_classes=3, widths=(5, 4), activation="identity", kernel_init="gaussian", rngs=nnx.Rngs(0)
