@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from lax_linalg.errors import NotDifferentiableError
@@ -20,6 +23,19 @@ def decided(condition: jax.Array | bool) -> bool | None:
         return bool(condition)
     except jax.errors.ConcretizationTypeError:
         return None
+
+
+def in_memory(x: Any) -> np.ndarray | None:
+    """The numbers of an array that is known and lies in the memory of one CPU device, without a copy; else None.
+
+    Example:
+        >>> in_memory(jnp.ones(2)), jax.jit(lambda x: x if in_memory(x) is None else -x)(1.0)
+        (array([1., 1.], dtype=float32), Array(1., dtype=float32, weak_type=True))
+    """
+    if isinstance(x, Tracer) or not isinstance(x, jax.Array):
+        return x if isinstance(x, np.ndarray) else None
+    device, *others = x.devices()
+    return None if others or device.platform != "cpu" else np.asarray(x)
 
 
 def known_not_finite(x: jax.Array) -> bool:

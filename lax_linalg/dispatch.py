@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import plum
 from jax.core import Tracer
 
+from lax_linalg.concrete import in_memory
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
 
 if TYPE_CHECKING:
@@ -209,8 +211,12 @@ def require_finite(A: Any, verb_name: str) -> None:
             continue
         if not jnp.issubdtype(leaf.dtype, jnp.inexact) or isinstance(leaf, jax.ShapeDtypeStruct):
             continue
-        with jax.ensure_compile_time_eval():  # a known array that a traced function closes over is checked all the same
-            bad = int(leaf.size - jnp.isfinite(leaf).sum())
+        values = in_memory(leaf)
+        if values is None:
+            with jax.ensure_compile_time_eval():  # what a traced function closes over is checked all the same
+                bad = int(leaf.size - jnp.isfinite(leaf).sum())
+        else:
+            bad = leaf.size - np.count_nonzero(np.isfinite(values))
         if bad:
             raise NonFiniteError(
                 f"{verb_name} needs finite numbers, but {bad} of {leaf.size} parameters of the {type(A).__name__} "

@@ -5,13 +5,15 @@ to the host, is factorised by NumPy or SciPy and comes back, within the same jit
 
 On the CPU a stack of matrices is factorised by a loop, one matrix after the other. XLA's own call for a stack waits for
 threads that such calls hold: as many of them at a time as there are cores wait for each other forever (jaxlib before
-0.11). Cholesky, LU and QR of stacks are XLA's own; where a program has several independent ones of those on few cores,
-set the environment variable PJRT_NPROC=1.
+0.11). Loops of one program run one after the other, too; outside of `jit` a large stack is shared among the cores, a
+program for each. Cholesky, LU and QR of stacks are XLA's own; where a program has several independent ones of those on
+few cores, set the environment variable PJRT_NPROC=1.
 
 | factorisation | CPU | GPU | TPU |
 | --- | --- | --- | --- |
 | eigvalsh, eigh | LAPACK syevd, heevd | XLA's | XLA's |
-| svdvals, svd | LAPACK gesdd | XLA's choice of QR, Jacobi and polar, or `svd_algorithm` | the same |
+| svdvals | LAPACK gesvd | XLA's choice of QR, Jacobi and polar, or `svd_algorithm` | the same |
+| svd | LAPACK gesdd | the same | the same |
 | eigvals, eig | LAPACK geev | host, NumPy | host, NumPy |
 | schur | LAPACK gees | host, SciPy | host, SciPy |
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -95,28 +98,21 @@ def svd_algorithm(name: str) -> contextlib.AbstractContextManager[None]:
     return _chosen(_svd_algorithm, "SVD algorithm", name, SVD_ALGORITHMS)
 
 
-def _device_svd(a: jax.Array, **options: Any) -> Any:
-    name = _svd_algorithm.get()
-    algorithm = None if name == "default" else getattr(jax.lax.linalg.SvdAlgorithm, name.upper())
-    return jax.lax.platform_dependent(
-        a,
-        cpu=_by_loop(lambda a: jax.lax.linalg.svd(a, **options)),
-        default=lambda a: jax.lax.linalg.svd(a, algorithm=algorithm, **options),
-    )
+# --- one matrix or a stack ---
 
 
-def _by_loop(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
-    """The function of one matrix, which `vmap` maps over a stack by a loop.
-
-    Several independent loops, one for each core, were seen to run one after the other.
-    """
+@functools.cache
+def _of_stacks(cpu: Callable[[jax.Array], Any], elsewhere: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
+    """A function of one matrix, which `vmap` maps over a stack: by a loop on the CPU, by vmap on another device."""
 
     @jax.custom_batching.custom_vmap
     def stacked(a: jax.Array) -> Any:
         *lead, m, n = a.shape
         if not lead:
-            return function(a)
-        found = jax.lax.map(function, a.reshape(-1, m, n))
+            return jax.lax.platform_dependent(a, cpu=cpu, default=elsewhere)
+        found = jax.lax.platform_dependent(
+            a.reshape(-1, m, n), cpu=lambda a: jax.lax.map(cpu, a), default=jax.vmap(elsewhere)
+        )
         return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), found)
 
     @stacked.def_vmap
@@ -127,13 +123,91 @@ def _by_loop(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]
     return stacked
 
 
-def _choose(device: Callable[..., Any], host: Callable[..., Any], *args: jax.Array, cpu_only: bool) -> Any:
+def each(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
+    """A factorisation of every matrix of a stack, shared among the cores of a CPU outside of `jit`.
+
+    Args:
+        function: of one matrix, one of this module's; it is compiled once for each function and shape, so not a lambda.
+        a: matrices [..., m, n].
+
+    Returns:
+        What the function gives, stacked [..., ·].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(each(svdvals, jnp.ones((2, 1, 3, 1)) ** 2))
+        [[[1.7320508]]
+        <BLANKLINE>
+         [[1.7320508]]]
+    """
+    if _worth_sharing(a):
+        return _on_all_cores(function, a)
+    for _ in a.shape[:-2]:
+        function = jax.vmap(function)
+    return function(a)
+
+
+SHARED_WORK = 2**20
+"""From how many multiplications on a stack outside of `jit` is shared among the cores; about a millisecond."""
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _worth_sharing(a: jax.Array) -> bool:
+    """Whether a is a large stack in this CPU's memory, known outside of any program."""
+    if isinstance(a, jax.core.Tracer) or a.size * min(a.shape[-2:]) < SHARED_WORK or _cores() == 1:
+        return False
+    (device, *others), count = a.devices(), math.prod(a.shape[:-2])
+    return device.platform == "cpu" and not others and count >= 2 * _cores() and _route.get() != "host"
+
+
+@functools.lru_cache(maxsize=128)
+def _share(function: Callable[[jax.Array], Any], aval: jax.ShapeDtypeStruct, size: int) -> Any:
+    """The program for `size` matrices of a stack; compiled, since a thread has a configuration of its own."""
+
+    def program(a: jax.Array, first: jax.Array) -> Any:
+        stack = a.reshape(-1, *a.shape[-2:])
+        return jax.vmap(function)(jax.lax.dynamic_slice_in_dim(stack, first, size))
+
+    return jax.jit(program).lower(aval, jax.ShapeDtypeStruct((), np.int32)).compile()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _joined(lead: tuple[int, ...], shares: list[Any]) -> Any:
+    """The shares' results as one stack [*lead, …]; what the last one repeats is cut off."""
+    count = math.prod(lead)
+
+    def join(*parts: jax.Array) -> jax.Array:
+        repeated = sum(len(part) for part in parts) - count
+        return jnp.concatenate([*parts[:-1], parts[-1][repeated:]]).reshape(*lead, *parts[0].shape[1:])
+
+    return jax.tree.map(join, *shares)
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_cores(), thread_name_prefix="lax-linalg")
+
+
+def _on_all_cores(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
+    """The function of every matrix of a stack [..., m, n]: a loop for each core, started by a thread of its own."""
+    *lead, _, _ = a.shape
+    count, cores = math.prod(lead), _cores()
+    size = -(-count // cores)
+    program = _share(function, jax.ShapeDtypeStruct(a.shape, a.dtype), size)
+    starts = [np.int32(min(first, count - size)) for first in range(0, count, size)]
+    a.block_until_ready()  # a program whose input is at hand runs in the thread that calls it
+    others = [_threads().submit(program, a, start) for start in starts[:-1]]
+    last = program(a, starts[-1])
+    return _joined(tuple(lead), [*(other.result() for other in others), last])
+
+
+def _choose(cpu: Callable[[jax.Array], Any], host: Callable[[jax.Array], Any], a: jax.Array) -> Any:
+    """The factorisation where the route says, for what no other device has."""
     route = _route.get()
-    if route == "device" or (route == "auto" and not cpu_only):
-        return device(*args)
-    if route == "host":
-        return host(*args)
-    return jax.lax.platform_dependent(*args, cpu=device, default=host)
+    return host(a) if route == "host" else _of_stacks(cpu, host if route == "auto" else cpu)(a)
 
 
 def _complex(dtype: Any) -> Any:
@@ -181,8 +255,26 @@ def _callback(function: Callable[[np.ndarray], Any], result: Any, a: jax.Array) 
 # --- singular values: every platform has them; the host route exists for devices where LAPACK is faster ---
 
 
+@functools.cache
+def _svd_routines(full_matrices: bool | None, name: str) -> Callable[[jax.Array], Any]:
+    """The device's SVD by an algorithm of `SVD_ALGORITHMS`; values only where `full_matrices` is None."""
+    options: Any = {"compute_uv": False} if full_matrices is None else {"full_matrices": full_matrices}
+    # without vectors gesvd ends in dqds, faster than gesdd's way and no less accurate
+    lapack = jax.lax.linalg.SvdAlgorithm.QR if full_matrices is None else None
+    chosen = None if name == "default" else getattr(jax.lax.linalg.SvdAlgorithm, name.upper())
+
+    def by(algorithm: Any) -> Callable[[jax.Array], Any]:
+        def routine(a: jax.Array) -> Any:
+            found = jax.lax.linalg.svd(a, algorithm=algorithm, **options)
+            return found if full_matrices is None else tuple(found)
+
+        return routine
+
+    return _of_stacks(by(lapack), by(chosen))
+
+
 def svdvals(a: jax.Array) -> jax.Array:
-    """Singular values of [m, n], descending, without vectors. LAPACK gesdd on the CPU. O(mn min(m, n)).
+    """Singular values of [m, n], descending, without vectors. LAPACK gesvd on the CPU. O(mn min(m, n)).
 
     Example:
         >>> import jax.numpy as jnp
@@ -196,14 +288,10 @@ def svdvals(a: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _svdvals(a: jax.Array) -> jax.Array:
-    def device(x: jax.Array) -> jax.Array:
-        return _device_svd(x, compute_uv=False)
-
-    def host(x: jax.Array) -> jax.Array:
-        shape = jax.ShapeDtypeStruct((min(x.shape),), jnp.finfo(x.dtype).dtype)
-        return _callback(lambda y: np.linalg.svd(y, compute_uv=False), shape, x)
-
-    return _choose(device, host, a, cpu_only=False)
+    if _route.get() != "host":
+        return _svd_routines(None, _svd_algorithm.get())(a)
+    shape = jax.ShapeDtypeStruct((min(a.shape),), jnp.finfo(a.dtype).dtype)
+    return _callback(lambda y: np.linalg.svd(y, compute_uv=False), shape, a)
 
 
 @_svdvals.defjvp
@@ -233,19 +321,14 @@ def svd(a: jax.Array, full_matrices: bool = False) -> tuple[jax.Array, jax.Array
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _svd(full_matrices: bool, a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    def device(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        u, s, vt = _device_svd(x, full_matrices=full_matrices)
-        return u, s, vt
-
-    def host(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        m, n = x.shape
-        k = min(m, n)
-        left, right = (m, n) if full_matrices else (k, k)
-        shapes = ((m, left), x.dtype), ((k,), jnp.finfo(x.dtype).dtype), ((right, n), x.dtype)
-        result = tuple(jax.ShapeDtypeStruct(*shape) for shape in shapes)
-        return _callback(lambda y: tuple(np.linalg.svd(y, full_matrices=full_matrices)), result, x)
-
-    return _choose(device, host, a, cpu_only=False)
+    if _route.get() != "host":
+        return _svd_routines(full_matrices, _svd_algorithm.get())(a)
+    m, n = a.shape
+    k = min(m, n)
+    left, right = (m, n) if full_matrices else (k, k)
+    shapes = ((m, left), a.dtype), ((k,), jnp.finfo(a.dtype).dtype), ((right, n), a.dtype)
+    result = tuple(jax.ShapeDtypeStruct(*shape) for shape in shapes)
+    return _callback(lambda y: tuple(np.linalg.svd(y, full_matrices=full_matrices)), result, a)
 
 
 @_svd.defjvp
@@ -290,8 +373,11 @@ def eigvalsh(a: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _eigvalsh(a: jax.Array) -> jax.Array:
-    function = functools.partial(jnp.linalg.eigvalsh, symmetrize_input=False)
-    return jax.lax.platform_dependent(a, cpu=_by_loop(function), default=function)
+    return _of_stacks(_xla_eigvalsh, _xla_eigvalsh)(a)
+
+
+def _xla_eigvalsh(a: jax.Array) -> jax.Array:
+    return jnp.linalg.eigvalsh(a, symmetrize_input=False)
 
 
 @_eigvalsh.defjvp
@@ -316,11 +402,12 @@ def eigh(a: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @jax.custom_jvp
 def _eigh(a: jax.Array) -> tuple[jax.Array, jax.Array]:
-    def function(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        w, v = jnp.linalg.eigh(x, symmetrize_input=False)
-        return w, v
+    return _of_stacks(_xla_eigh, _xla_eigh)(a)
 
-    return jax.lax.platform_dependent(a, cpu=_by_loop(function), default=function)
+
+def _xla_eigh(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    w, v = jnp.linalg.eigh(a, symmetrize_input=False)
+    return w, v
 
 
 @_eigh.defjvp
@@ -364,12 +451,11 @@ def _unit(a: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _eigvals(a: jax.Array) -> jax.Array:
-    def host(x: jax.Array) -> jax.Array:
-        dtype = _complex(x.dtype)
-        shape = jax.ShapeDtypeStruct(x.shape[:1], dtype)
-        return _callback(np.linalg.eigvals, shape, x)
+    return _choose(jnp.linalg.eigvals, _host_eigvals, a)
 
-    return _choose(_by_loop(jnp.linalg.eigvals), host, a, cpu_only=True)
+
+def _host_eigvals(a: jax.Array) -> jax.Array:
+    return _callback(np.linalg.eigvals, jax.ShapeDtypeStruct(a.shape[:1], _complex(a.dtype)), a)
 
 
 @_eigvals.defjvp
@@ -402,13 +488,18 @@ def eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @jax.custom_jvp
 def _eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _choose(_xla_eig, _host_eig, a)
+
+
+def _xla_eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    w, v = jnp.linalg.eig(a)
+    return w, v
+
+
+def _host_eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     n, dtype = a.shape[-1], _complex(a.dtype)
-
-    def host(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        shapes = (jax.ShapeDtypeStruct((n,), dtype), jax.ShapeDtypeStruct((n, n), dtype))
-        return _callback(lambda y: tuple(np.linalg.eig(y)), shapes, x)
-
-    return _choose(_by_loop(lambda x: tuple(jnp.linalg.eig(x))), host, a, cpu_only=True)
+    shapes = (jax.ShapeDtypeStruct((n,), dtype), jax.ShapeDtypeStruct((n, n), dtype))
+    return _callback(lambda y: tuple(np.linalg.eig(y)), shapes, a)
 
 
 @_eig.defjvp
@@ -439,20 +530,20 @@ def schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     n, dtype = a.shape[-1], _complex(a.dtype)
     if n == 0:
         return jnp.zeros((0, 0), dtype), jnp.zeros((0, 0), dtype)
-
-    def device(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        t, z = jax.lax.linalg.schur(x.astype(dtype))
-        return t, z
-
-    def host(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        shapes = (jax.ShapeDtypeStruct((n, n), dtype),) * 2
-        return _callback(_host_schur, shapes, x.astype(dtype))
-
-    return _choose(_by_loop(device), host, a, cpu_only=True)
+    return _choose(_lapack_schur, _host_schur, a.astype(dtype))
 
 
-def _host_schur(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lapack_schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    t, z = jax.lax.linalg.schur(a)
+    return t, z
+
+
+def _host_schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _callback(_scipy_schur, (jax.ShapeDtypeStruct(a.shape, a.dtype),) * 2, a)
+
+
+def _scipy_schur(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     import scipy.linalg
 
-    t, z = scipy.linalg.schur(x, output="complex")  # type: ignore[misc]
+    t, z = scipy.linalg.schur(a, output="complex")  # type: ignore[misc]
     return t, z

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.concrete import in_memory
 from lax_linalg.verbs.svd import SVD
 
 
@@ -31,16 +32,22 @@ def _sorted_descending_jvp(primals, tangents):
     return s[order], ds[order]
 
 
-def padded(s: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Singular values s [r] in descending order, followed by the zeros that a matrix of this shape has beside them.
+def padded(s: jax.Array | np.ndarray, shape: tuple[int, int]) -> jax.Array:
+    """Singular values s [r], in any order: sorted, largest first, and the zeros that a matrix of this shape has beside.
+
+    Known values are sorted by NumPy, which takes a fourth of XLA's time.
 
     Example:
         >>> import jax.numpy as jnp
         >>> print(padded(jnp.array([1.0, 2.0]), (3, 4)))
         [2. 1. 0.]
     """
-    s = sorted_descending(s)
-    return jnp.concatenate([s, jnp.zeros((min(shape) - s.shape[0],), s.dtype)])
+    zeros = min(shape) - s.shape[0]
+    known = in_memory(s)
+    if known is not None:
+        return jnp.asarray(np.pad(np.sort(known)[::-1], (0, zeros)))
+    s = sorted_descending(jnp.asarray(s))
+    return jnp.concatenate([s, jnp.zeros((zeros,), s.dtype)])
 
 
 def paired_svd(U: jax.Array, s: jax.Array, Vt: jax.Array, left: np.ndarray, right: np.ndarray, full: bool) -> SVD:

@@ -17,7 +17,7 @@ from jax.core import Tracer
 from lax_linalg.errors import SingularError
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.convolution_spectra import each, splits
+from lax_linalg.operators.convolution_spectra import splits
 from lax_linalg.operators.convolution_symbols import by_fourier, commutes, stacks
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.lazy import Transpose, own_transpose
@@ -39,7 +39,7 @@ def _grid(A: Convolution, f: Callable[[jax.Array], jax.Array]) -> jax.Array:
     sizes = [n // s for n, s in zip(A.spatial, A.stride)]  # type: ignore[arg-type]
     grid = None
     for stack in stacks(A):
-        values = each(f, stack.blocks)
+        values = jax.vmap(jax.vmap(f))(stack.blocks)
         if grid is None:
             dtype = jnp.result_type(values.dtype, jnp.complex64)
             grid = jnp.zeros((*sizes, *values.shape[1:]), dtype)

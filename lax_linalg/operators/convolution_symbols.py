@@ -18,6 +18,7 @@ Source: Sedghi, Gupta & Long, The singular values of convolutional layers (2019)
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import NamedTuple
@@ -107,16 +108,23 @@ def sides(A: Convolution) -> list[Side]:
         (4, 1, 2, 3)
     """
     result = []
-    for split, n, s, j, exists in zip(by_fourier(A), A.spatial, A.stride, positions(A), existing(A)):  # type: ignore[arg-type]
+    columns = zip(by_fourier(A), _partners(A), A.spatial, A.stride, positions(A), existing(A))  # type: ignore[arg-type]
+    for split, partner, n, s, j, exists in columns:
         if not split:
             taps = (j[:, None, :] % n == np.arange(n)[:, None]) & exists[:, None, :]
-            result.append(Side(taps[None] * 1.0, np.zeros(1, int), len(j), None))
+            result.append(Side(taps[None] * 1.0, partner, len(j), None))
             continue
         N, offset, u = n // s, j[0], np.arange(n // s)
         phase = _unit(np.multiply.outer(u, offset // s), N)
         taps = phase[:, None, None, :] * (offset % s == np.arange(s)[:, None])
-        result.append(Side(taps, -u % N, N, s))
+        result.append(Side(taps, partner, N, s))
     return result
+
+
+def _partners(A: Convolution) -> list[np.ndarray]:
+    """The frequency with the conjugate block for real kernels, along each dimension."""
+    sizes = [n // s if split else 1 for split, n, s in zip(by_fourier(A), A.spatial, A.stride)]  # type: ignore[arg-type]
+    return [-np.arange(N) % N for N in sizes]
 
 
 def _unit(k: np.ndarray, N: int) -> np.ndarray:
@@ -137,47 +145,57 @@ def stacks(A: Convolution, bases: list[Side] | None = None) -> list[Symbols]:
     """
     bases = sides(A) if bases is None else bases
     kernel = A.kernel.astype(compute_dtype(A.dtype))
-    if jnp.iscomplexobj(kernel):
-        return [stack_of(A, bases)]
-    return [_stack(A, kernel, bases, sets, count) for sets, count in _representatives(bases)]
+    return [_stack(A, kernel, bases, sets, count) for sets, count in _chosen(A, [base.partner for base in bases])]
 
 
-def _representatives(bases: list[Side]) -> list[tuple[list[np.ndarray], int]]:
+def _representatives(partners: list[np.ndarray]) -> list[tuple[list[np.ndarray], int]]:
     """One of each pair of conjugate frequencies, as products of sets of frequencies, and how many each stands for."""
-    own = [np.flatnonzero(b.partner == np.arange(len(b.partner))) for b in bases]
-    lower = [np.flatnonzero(b.partner > np.arange(len(b.partner))) for b in bases]
-    if len(bases) == 1:
+    own = [np.flatnonzero(partner == np.arange(len(partner))) for partner in partners]
+    lower = [np.flatnonzero(partner > np.arange(len(partner))) for partner in partners]
+    if len(partners) == 1:
         chosen = [(own, 1), (lower, 2)]
     else:
-        everything = np.arange(len(bases[0].partner))
+        everything = np.arange(len(partners[0]))
         chosen = [(own, 1), ([lower[0], own[1]], 2), ([everything, lower[1]], 2)]
     return [(sets, count) for sets, count in chosen if all(len(x) for x in sets)]
 
 
-def _everything(bases: list[Side]) -> list[np.ndarray]:
-    return [np.arange(len(b.partner)) for b in bases]
+@functools.partial(jax.jit, inline=True)
+def half_spectrum(A: Convolution) -> jax.Array:
+    """The blocks of `stacks` as one array [frequencies, groups, M, J], to be factorised together.
 
-
-def half_spectrum(A: Convolution) -> tuple[jax.Array, np.ndarray]:
-    """The blocks of `stacks` as one array [frequencies, groups, M, J], and for how many equal ones each stands.
-
-    They are made for one factorisation of all of them; real blocks become complex beside complex ones.
+    Real blocks become complex beside complex ones; one program, whoever calls.
 
     Example:
         >>> import jax.numpy as jnp, lax_linalg as la
-        >>> blocks, counts = half_spectrum(la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular"))
-        >>> blocks.shape, counts
-        ((5, 1, 5, 2), array([1, 1, 2, 2, 2]))
+        >>> half_spectrum(la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular")).shape
+        (5, 1, 5, 2)
     """
-    bases = sides(A)
-    kernel = A.kernel.astype(compute_dtype(A.dtype))
-    chosen = _representatives(bases) if not jnp.iscomplexobj(kernel) else [(_everything(bases), 1)]
-    counts = np.concatenate([np.full(math.prod(map(len, sets)), count) for sets, count in chosen])
+    bases, kernel = sides(A), A.kernel.astype(compute_dtype(A.dtype))
+    chosen = _chosen(A, [base.partner for base in bases])
     if not _few_taps(A):
-        return jnp.concatenate([_stack(A, kernel, bases, sets, count).blocks for sets, count in chosen]), counts
+        return jnp.concatenate([_stack(A, kernel, bases, sets, count).blocks for sets, count in chosen])
     waves = np.concatenate([_waves(bases, sets) for sets, _ in chosen])
-    real = set(counts) == {1} and not jnp.iscomplexobj(kernel)
-    return _sum_of_waves(A, kernel, np.real(waves) if real else waves), counts
+    real = {count for _, count in chosen} == {1} and not jnp.iscomplexobj(kernel)
+    return _sum_of_waves(A, kernel, np.real(waves) if real else waves)
+
+
+def multiplicities(A: Convolution) -> np.ndarray:
+    """For how many equal blocks each of `half_spectrum` stands, [frequencies]: those of 1 first, then those of 2.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> multiplicities(la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular"))
+        array([1, 1, 2, 2, 2])
+    """
+    return np.concatenate([np.full(math.prod(map(len, sets)), count) for sets, count in _chosen(A, _partners(A))])
+
+
+def _chosen(A: Convolution, partners: list[np.ndarray]) -> list[tuple[list[np.ndarray], int]]:
+    """The frequencies of the blocks, as products of sets, and how many blocks each stands for."""
+    if jnp.issubdtype(A.dtype, jnp.complexfloating):
+        return [([np.arange(len(partner)) for partner in partners], 1)]
+    return _representatives(partners)
 
 
 def stack_of(A: Convolution, bases: list[Side]) -> Symbols:
@@ -190,7 +208,7 @@ def stack_of(A: Convolution, bases: list[Side]) -> Symbols:
         (1, 1, 4, 4)
     """
     kernel = A.kernel.astype(compute_dtype(A.dtype))
-    return _stack(A, kernel, bases, _everything(bases), 1)
+    return _stack(A, kernel, bases, [np.arange(len(base.partner)) for base in bases], 1)
 
 
 def _stack(A: Convolution, kernel: jax.Array, bases: list[Side], sets: list[np.ndarray], multiplicity: int) -> Symbols:

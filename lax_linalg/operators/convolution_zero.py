@@ -43,7 +43,7 @@ def closed_svdvals(A: Convolution) -> jax.Array | None:
     kernel = A.kernel.astype(compute_dtype(A.dtype))
     if set(A.kernel_size) == {1}:
         matrices = kernel.reshape(A.kernel.shape[-2], A.groups, -1).swapaxes(0, 1)
-        return padded(jnp.tile(jax.vmap(platform.svdvals)(matrices).ravel(), int(occurrences(A).sum())), A.shape)
+        return padded(jnp.tile(platform.each(platform.svdvals, matrices).ravel(), int(occurrences(A).sum())), A.shape)
     if any(by_fourier(A)):
         return None
     if A.kernel.shape[-2:] == (1, A.groups) and not jnp.iscomplexobj(kernel) and _turns(A):
@@ -125,7 +125,7 @@ def _even_and_odd(A: Convolution, mirrored: list[bool]) -> jax.Array:
     for bases in itertools.product(*choices):
         if math.prod(b.taps.size for b in bases):
             blocks = stack_of(A, list(bases)).blocks
-            values.append(jax.vmap(jax.vmap(platform.svdvals))(blocks).ravel())
+            values.append(platform.each(platform.svdvals, blocks).ravel())
     return jnp.concatenate(values)
 
 

@@ -145,10 +145,30 @@ def spectra(stacks):
 stacks = [jax.random.normal(jax.random.key(i), (64, 40 + i, 40 + i)) for i in range(4)]
 for _ in range(40):
     jax.block_until_ready(spectra(stacks))
+    platform.each(platform.svdvals, stacks[3])
 """
     environment = os.environ | {"PJRT_NPROC": "2"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((45, 2, 24, 24), "float64"), ((97, 30, 20), "complex64")])
+def test_a_stack_shared_among_the_cores_has_the_loops_values(shape, dtype, x64, monkeypatch):
+    monkeypatch.setattr(platform, "_cores", lambda: 4)  # 90 and 97 matrices do not divide by 4
+    a = matrices(shape[1:], dtype, batch=shape[0]).at[3].set(0)
+    shared = []
+    monkeypatch.setattr(platform, "_on_all_cores", lambda *args, f=platform._on_all_cores: shared.append(1) or f(*args))
+    for function in (platform.svdvals, *([platform.eig] if shape[-1] == shape[-2] else [])):
+        found = platform.each(function, a)
+        inside = jax.jit(lambda a: platform.each(function, a))(a)  # noqa: B023
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == jax.tree.map(lambda x: (x.shape, x.dtype), inside)
+        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(inside)):
+            np.testing.assert_array_equal(one, other)
+        shared.pop()
+    assert not shared  # once for each function, outside of jit only
+    platform.each(platform.svdvals, a[:4])
+    jax.grad(lambda a: jnp.sum(platform.each(platform.svdvals, a)))(a[:, ..., :2, :2])
+    assert not shared
 
 
 def test_svd_algorithms():
