@@ -110,18 +110,22 @@ def test_residual_jacobian_is_identity_plus_alpha_branch(scale, key):
 
 
 @pytest.mark.parametrize(
-    "options", [{"scale": "plain"}, {"scale": "depth"}, {"scale": "plain", "preactivation": False}]
+    "options",
+    [{"scale": "plain"}, {"scale": "depth"}, {"scale": "rezero"}, {"scale": "plain", "preactivation": False}],
 )
 def test_the_probe_shows_eigenvalues_one_plus_lambda(options, key):
     """The eigenvalues that the probe records of a block are 1 + α λ, λ those of its branch's Jacobian, by NumPy."""
     model = models.ResNet(input_shape=(3, 3, 1), num_classes=2, widths=(2,), blocks=2, rngs=nnx.Rngs(0), **options)
+    if options["scale"] == "rezero":  # as after some training: at the start it is 0
+        model.blocks[1].gain[...] = jnp.float32(0.3)
     probe = la.SpectrumProbe(model, jax.random.normal(key, (1, 3, 3, 1)), "blocks/1", ("eigenvalues",))
     probe.submit(0, model)
     (record,) = probe.wait()
     block = model.blocks[1]
     x = model.blocks[0](model.stem(jax.random.normal(key, (1, 3, 3, 1))))[0]
     branch = np.asarray(la.materialize(la.jacobian(block.branch, x)))
-    expected = 1 + (0.5**0.5 if options["scale"] == "depth" else 1) * np.linalg.eigvals(branch)
+    alpha = {"plain": 1, "depth": 0.5**0.5, "rezero": 0.3}[options["scale"]]
+    expected = 1 + alpha * np.linalg.eigvals(branch)
     found = record.spectra["blocks/1"]["eigenvalues"][0]
     np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(expected), atol=1e-4)
 
@@ -143,6 +147,11 @@ def test_rezero_starts_as_the_identity(key):
             lambda r: models.Conv(3, 2, groups=2, rngs=r),
             DimensionMismatch,
             "2 groups must divide the channels, got 3→2",
+        ),
+        (
+            lambda r: models.Conv(1, 1, 5, padding="valid", rngs=r)(jnp.ones((1, 3, 3, 1))),
+            DimensionMismatch,
+            "spans 5 does not fit an input of 3",
         ),
         (lambda r: models.Conv(2, 2, padding="circulr", rngs=r), UnknownNameError, "did you mean 'circular'"),
         (lambda r: models.Conv(2, 2, padding=3, rngs=r), DimensionMismatch, "padding is"),
