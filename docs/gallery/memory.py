@@ -1,4 +1,4 @@
-"""Memory: orthogonal networks learn to copy 10 symbols over a delay of T steps, a Gaussian tanh network does not.
+"""Memory: orthogonal networks learn to copy 10 symbols over a delay, an IRNN to add two numbers.
 
 python -m docs.gallery.memory
 
@@ -28,13 +28,13 @@ def main(out: pathlib.Path = PICTURE) -> None:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     points = [point for point in curves.read() if point.kind == "train"]
-    for ax, name in zip(axes, ("copying", "adding")):
+    for ax, (name, usual) in zip(axes, {"copying": "orthogonal", "adding": "IRNN"}.items()):
         of_task = [point for point in points if point.task.startswith(f"{name}_")]
         for (run, curve), colour in zip(itertools.groupby(of_task, lambda point: point.run), COLOURS):
             steps, losses, baselines = zip(*((point.step, point.loss, tasks[point.task].baseline) for point in curve))
             ratios = [loss / baseline for loss, baseline in zip(losses, baselines)]
             _, delay, *kind = run.split("_")
-            label = f"T = {int(delay):,}, {kind[0].capitalize() if kind else 'orthogonal'}"
+            label = f"T = {int(delay):,}, {kind[0].capitalize() if kind else usual}"
             ax.semilogy(steps, ratios, color=colour, linewidth=0.6, alpha=0.4)
             middle = [statistics.median(ratios[max(0, i - WINDOW + 1) : i + 1]) for i in range(len(ratios))]
             ax.semilogy(steps, middle, label=label, color=colour, linewidth=1.6)
