@@ -21,11 +21,11 @@ from lax_linalg.jacobian.slabs import row_matrices
 from lax_linalg.operators.convolution import Convolution
 
 
-class _Unsupported(Exception):
+class Unsupported(Exception):
     """The graph has something else than convolutions of images, scalings and sums."""
 
 
-class _Diagonal(NamedTuple):
+class Diagonal(NamedTuple):
     """diag(scale) from an image onto itself; None for the identity."""
 
     scale: jax.Array | None
@@ -68,10 +68,10 @@ def banded_cost(graph: Graph) -> float | None:
         >>> banded_cost(derivative_graph(f, jnp.zeros((9, 9, 1))))
         128304.0
     """
-    walk = _Walk(None)
+    walk = Walk(None)
     try:
         walk.band(graph)
-    except _Unsupported:
+    except Unsupported:
         return None
     return walk.cost
 
@@ -92,8 +92,8 @@ def banded_entries(
          [1. 2. 3. 2.]
          [0. 1. 2. 2.]]
     """
-    band = _Walk(dtype).band(graph)
-    blocks, height = band.blocks.astype(dtype), _image(graph.input)[0]
+    band = Walk(dtype).band(graph)
+    blocks, height = band.blocks.astype(dtype), image_of(graph.input)[0]
     count, p, width, q = blocks.shape
     if into is None:
         matrix = jnp.zeros(shape, dtype)
@@ -133,10 +133,10 @@ def banded_rows(graph: Graph, first: jax.Array, count: int, dtype: Any) -> jax.A
         [[1. 2. 3. 2.]
          [0. 1. 2. 2.]]
     """
-    band = _Walk(dtype, first, count).band(graph)
-    blocks, height = band.blocks.astype(dtype), _image(graph.input)[0]
+    band = Walk(dtype, first, count).band(graph)
+    blocks, height = band.blocks.astype(dtype), image_of(graph.input)[0]
     _, p, width, q = blocks.shape
-    total = _image(graph.output.source)[0]  # type: ignore[union-attr]
+    total = image_of(graph.output.source)[0]  # type: ignore[union-attr]
     front, back = max(band.front, 0), max((total - 1) * band.stride - band.front + width - height, 0)
     matrix = jnp.zeros((count * p, (front + height + back) * q), dtype)
 
@@ -156,10 +156,10 @@ def image_rows(graph: Graph) -> int:
         8
     """
     assert graph.output is not None
-    return _image(graph.output.source)[0]
+    return image_of(graph.output.source)[0]
 
 
-class _Walk:
+class Walk:
     """Carries the derivative of the output by each node from the last node to the input.
 
     Args:
@@ -172,7 +172,7 @@ class _Walk:
 
     def height(self, node: Node) -> int:
         """How many rows of a node's image are at hand, where it is the output's."""
-        return _image(node)[0] if self.first is None else self.count
+        return image_of(node)[0] if self.first is None else self.count
 
     def share(self, values: jax.Array) -> jax.Array:
         """The share of what there is for each of the output image's rows, [H, …]."""
@@ -181,8 +181,8 @@ class _Walk:
     def band(self, graph: Graph) -> _Band:
         out = graph.output
         if out is None or out.operator is not None or out.index is not None:
-            raise _Unsupported
-        pending: dict[int, list[_Diagonal | _Band]] = {id(out.source): [_Diagonal(out.scale)]}
+            raise Unsupported
+        pending: dict[int, list[Diagonal | _Band]] = {id(out.source): [Diagonal(out.scale)]}
         for node in reversed(graph.nodes[1:]):
             if id(node) not in pending:
                 continue
@@ -190,32 +190,32 @@ class _Walk:
             for term in node.terms:
                 pending.setdefault(id(term.source), []).append(self.through(total, term, node))
         found = self.total(pending.pop(id(graph.input), []), graph.input)
-        if isinstance(found, _Diagonal):
-            raise _Unsupported
+        if isinstance(found, Diagonal):
+            raise Unsupported
         return found
 
-    def through(self, left: _Diagonal | _Band, term: Term, node: Node) -> _Diagonal | _Band:
+    def through(self, left: Diagonal | _Band, term: Term, node: Node) -> Diagonal | _Band:
         """left · operator · diag(scale), `left` ending at `node`."""
         A = term.operator
         if term.index is not None:
-            raise _Unsupported
+            raise Unsupported
         if A is None:
-            if isinstance(left, _Band):
+            if not isinstance(left, Diagonal):
                 return left if term.scale is None else self.scaled(left, term.scale, term.source)
-            return _Diagonal(_times(left.scale, term.scale))
+            return Diagonal(_times(left.scale, term.scale))
         if not isinstance(A, Convolution) or len(A.out_spatial) != 2 or A.circular:
-            raise _Unsupported
-        if (*A.spatial, A.in_channels) != _image(term.source):  # type: ignore[misc]
-            raise _Unsupported
+            raise Unsupported
+        if (*A.spatial, A.in_channels) != image_of(term.source):  # type: ignore[misc]
+            raise Unsupported
         return self.scaled(self.convolved(left, A, node), term.scale, term.source)
 
-    def convolved(self, left: _Diagonal | _Band, A: Convolution, node: Node) -> _Band:
+    def convolved(self, left: Diagonal | _Band, A: Convolution, node: Node) -> _Band:
         """left · A as a band."""
         k, stride, dilation, front = A.kernel.shape[0], A.stride[0], A.dilation[0], A.pads[0][0]  # type: ignore[index]
         reach = (k - 1) * dilation + 1
-        height, p, q = _image(node)[0], math.prod(_image(node)[1:]), A.spatial[1] * A.in_channels  # type: ignore[index]
+        height, p, q = image_of(node)[0], math.prod(image_of(node)[1:]), A.spatial[1] * A.in_channels  # type: ignore[index]
         origin = 0 if self.first is None else self.first
-        if isinstance(left, _Diagonal):
+        if isinstance(left, Diagonal):
             shape = (self.height(node), p, reach, q)
             self.cost += 2.0 * math.prod(shape)
             if self.dtype is None:
@@ -246,7 +246,7 @@ class _Walk:
 
     def scaled(self, band: _Band, scale: jax.Array | None, source: Node) -> _Band:
         """band · diag(scale)."""
-        height, q = _image(source)[0], math.prod(_image(source)[1:])
+        height, q = image_of(source)[0], math.prod(image_of(source)[1:])
         if self.dtype is None:
             return band
         if scale is None or jnp.ndim(scale) == 0:
@@ -255,21 +255,26 @@ class _Walk:
         picked = scale.reshape(height, q)[clip(band.rows(), 0, height - 1)]
         return band._replace(blocks=band.blocks * picked[:, None])
 
-    def total(self, parts: list[_Diagonal | _Band], node: Node) -> _Diagonal | _Band:
-        """The sum of what leads to one node."""
-        bands = [part for part in parts if isinstance(part, _Band)]
-        diagonals = [part for part in parts if isinstance(part, _Diagonal)]
-        if not parts:
-            raise _Unsupported
+    def diagonal_sum(self, diagonals: list[Diagonal]) -> Any:
+        """The factors of a sum of diagonals; None for ones."""
         scale: Any = diagonals[0].scale if diagonals else None
         for part in diagonals[1:]:
             scale = (1.0 if scale is None else scale) + (1.0 if part.scale is None else part.scale)
+        return scale
+
+    def total(self, parts: list[Diagonal | _Band], node: Node) -> Diagonal | _Band:
+        """The sum of what leads to one node."""
+        bands = [part for part in parts if isinstance(part, _Band)]
+        diagonals = [part for part in parts if isinstance(part, Diagonal)]
+        if not parts:
+            raise Unsupported
+        scale = self.diagonal_sum(diagonals)
         if not bands:
-            return _Diagonal(scale)
+            return Diagonal(scale)
         fronts = [band.front for band in bands] + [0] * bool(diagonals)
         backs = [band.width - band.front for band in bands] + [1] * bool(diagonals)
         if {band.stride for band in bands} != {bands[0].stride} or (diagonals and bands[0].stride != 1):
-            raise _Unsupported
+            raise Unsupported
         front, back = max(fronts), max(backs)
         count, p, _, q = bands[0].blocks.shape
         self.cost += 2.0 * count * p * (front + back) * q * (len(parts) - 1)
@@ -282,17 +287,17 @@ class _Walk:
         blocks = sum(padded, jnp.zeros((), bands[0].blocks.dtype))
         if diagonals:
             values = jnp.ones((), blocks.dtype) if scale is None else jnp.asarray(scale)
-            values = self.share(jnp.broadcast_to(values.reshape(-1), (_image(node)[0] * p,)).reshape(-1, p))
+            values = self.share(jnp.broadcast_to(values.reshape(-1), (image_of(node)[0] * p,)).reshape(-1, p))
             here = jnp.arange(front + back)[:, None] == front
             blocks = blocks + jnp.where(here & jnp.eye(p, dtype=bool)[:, None], values[:, :, None, None], 0)
         return _Band(blocks, bands[0].stride, front, bands[0].first)
 
 
-def _image(node: Node) -> tuple[int, ...]:
+def image_of(node: Node) -> tuple[int, ...]:
     """(H, W, channels) of one image, which may be a batch of one."""
     shape = node.shape[1:] if len(node.shape) == 4 and node.shape[0] == 1 else node.shape
     if len(shape) != 3:
-        raise _Unsupported
+        raise Unsupported
     return shape
 
 

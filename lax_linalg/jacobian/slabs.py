@@ -54,7 +54,7 @@ def convolution_entries(
     dtype = A.dtype if rows is None else jnp.result_type(A.dtype, rows.dtype)
     require_dense(A.shape, dtype)
     if len(A.out_spatial) == 1:
-        matrix = _last_dimension(_full(A).astype(dtype)[None], A)[:, 0]
+        matrix = _last_dimension(full_kernel(A).astype(dtype)[None], A)[:, 0]
         matrix = matrix if rows is None else matrix * rows[:, None]
         return matrix.T if transposed else matrix
 
@@ -76,13 +76,20 @@ def convolution_entries(
 
     stride, dilation, front = A.stride[0], A.dilation[0], A.pads[0][0]  # type: ignore[index]
     size = A.spatial[0]  # type: ignore[index]
+    if dilation == 1 and not A.circular and k <= size:
+        # k input rows for every output row: at the borders they are moved inwards, with zeros for those beyond
+        low, high = front, max((height - 1) * stride - front + k - size, 0)
+        side_by_side = jnp.pad(taps.reshape(p, k * q), ((0, 0), (high * q, low * q)))
+
+        def shifted(h: jax.Array, matrix: jax.Array) -> jax.Array:
+            row = h * stride - front
+            inside = jnp.clip(row, 0, size - k)
+            slab = jax.lax.dynamic_slice(side_by_side, (0, (high + inside - row) * q), (p, k * q))
+            return write(matrix, h, inside, slab)
+
+        return jax.lax.fori_loop(0, height, shifted, matrix)
     first, inner = _interior(height, size, stride, front, (k - 1) * dilation)
-    if inner and dilation == 1:
-        side_by_side = taps.reshape(p, k * q)
-        matrix = jax.lax.fori_loop(
-            first, first + inner, lambda h, matrix: write(matrix, h, h * stride - front, side_by_side), matrix
-        )
-    elif inner:
+    if inner:
 
         def spread(h: jax.Array, matrix: jax.Array) -> jax.Array:
             for t in range(k):
@@ -111,7 +118,7 @@ def row_matrices(A: Convolution) -> jax.Array:
         >>> row_matrices(la.Convolution(jnp.ones((3, 5, 2, 4)), (8, 6))).shape
         (24, 3, 12)
     """
-    return _last_dimension(_full(A), A)
+    return _last_dimension(full_kernel(A), A)
 
 
 def _interior(height: int, size: int, stride: int, front: int, reach: int) -> tuple[int, int]:
@@ -120,7 +127,7 @@ def _interior(height: int, size: int, stride: int, front: int, reach: int) -> tu
     return (inside[0], len(inside)) if inside else (height, 0)
 
 
-def _full(A: Convolution) -> jax.Array:
+def full_kernel(A: Convolution) -> jax.Array:
     """The kernel with its groups as a block-diagonal one of all channels, [k…, cin, cout]."""
     if A.groups == 1:
         return A.kernel

@@ -17,6 +17,7 @@ from lax_linalg.jacobian.materialize import convolution_factor
 from lax_linalg.jacobian.rows import row_entries, rows_cost
 from lax_linalg.jacobian.selection import Selection
 from lax_linalg.jacobian.slabs import convolution_entries
+from lax_linalg.jacobian.windows import windowed_cost, windowed_entries
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.convolution import Convolution
 from lax_linalg.operators.dense import Dense
@@ -119,9 +120,10 @@ def structured_entries(
         term = node.terms[0]
         if term.operator is not None and term.source is graph.input and term.index is None:
             return _assembled(term, scale, into=into).astype(dtype)
-    bands, images, rows = banded_cost(graph), _images_cost(graph, n), rows_cost(graph, shape[0])
-    if bands is not None and bands < min(images, rows):
-        return banded_entries(graph, shape, dtype, into=into)
+    images, rows = _images_cost(graph, n), rows_cost(graph, shape[0])
+    bands, windows = banded_cost(graph), windowed_cost(graph)
+    if bands is not None and windows is not None and min(bands, windows) < min(images, rows):
+        return (banded_entries if bands < windows else windowed_entries)(graph, shape, dtype, into=into)
     if rows < images:
         return row_entries(graph, shape[0], dtype)
     if out.index is None and len(node.terms) == 1:
@@ -282,7 +284,7 @@ def structured_cost(graph: Graph, shape: tuple[int, int]) -> float:
         >>> structured_cost(derivative_graph(lambda x: jnp.ones((4, 3)) @ x, jnp.zeros(3)), (4, 3))
         24.0
     """
-    costs = (_images_cost(graph, shape[1]), rows_cost(graph, shape[0]), banded_cost(graph))
+    costs = (_images_cost(graph, shape[1]), rows_cost(graph, shape[0]), banded_cost(graph), windowed_cost(graph))
     return 2.0 * math.prod(shape) + min(cost for cost in costs if cost is not None)
 
 

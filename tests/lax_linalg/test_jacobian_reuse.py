@@ -88,24 +88,29 @@ def test_what_was_inside_does_not_matter():
     np.testing.assert_array_equal(matrix, np.zeros((48, 48)))
 
 
-@pytest.mark.parametrize("method", ["structured", "coloured"])
-def test_bands_and_colours(method):
+@pytest.mark.parametrize(
+    ("method", "pattern", "spatial"),
+    [("structured", "bands", (16, 2)), ("structured", "windows", (6, 6)), ("coloured", "coloured", (4, 6))],
+)
+def test_compositions(method, pattern, spatial):
+    size = 2 * spatial[0] * spatial[1]
+
     def two(x, kernel):
         for _ in range(2):
-            x = jnp.tanh(la.Convolution(kernel, (8, 8)).apply(x[None])[0])
+            x = jnp.tanh(la.Convolution(kernel, spatial).apply(x[None])[0])
         return x
 
-    def bands(number):
+    def at(number):
         keys = jax.random.split(jax.random.key(number), 2)
-        return jax.random.normal(keys[0], (8, 8, 2)), jax.random.normal(keys[1], (3, 3, 2, 2)) / 4
+        return jax.random.normal(keys[0], (*spatial, 2)), jax.random.normal(keys[1], (3, 3, 2, 2)) / 4
 
-    first = la.materialize(la.jacobian(two, *bands(0), method=method))
-    assert pattern_of(first)[0] == {"structured": "bands", "coloured": "coloured"}[method]
+    first = la.materialize(la.jacobian(two, *at(0), method=method))
     known, where = pattern_of(first), first.unsafe_buffer_pointer()
-    second = la.materialize(la.jacobian(two, *bands(1), method=method), out=first)
-    np.testing.assert_allclose(second, jax.jacfwd(two)(*bands(1)).reshape(128, 128), atol=1e-5)
+    assert known[0] == pattern
+    second = la.materialize(la.jacobian(two, *at(1), method=method), out=first)
+    np.testing.assert_allclose(second, jax.jacfwd(two)(*at(1)).reshape(size, size), atol=1e-5)
     assert pattern_of(second) == known and second.unsafe_buffer_pointer() == where
-    single, wanted = case(2, spatial=(8, 8))
+    single, wanted = case(2, spatial=spatial)
     np.testing.assert_allclose(la.materialize(single, out=second), wanted, atol=1e-5)
 
 

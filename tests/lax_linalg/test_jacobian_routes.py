@@ -23,6 +23,7 @@ from lax_linalg.jacobian.graph import derivative_graph
 from lax_linalg.jacobian.rows import row_entries, rows_cost
 from lax_linalg.jacobian.slabs import convolution_entries
 from lax_linalg.jacobian.structured import structured_cost
+from lax_linalg.jacobian.windows import windowed_cost, windowed_entries
 
 W = jnp.asarray(np.random.default_rng(0).standard_normal((4, 4)), jnp.float32)
 RNGS = nnx.Rngs(0)
@@ -95,7 +96,7 @@ def test_structure_is_jacfwd(name, key):
     groups=st.integers(1, 2),
     seed=st.integers(0, 9),
 )
-def test_bands_of_image_rows_are_jacfwd(spatial, sizes, stride, dilation, pad, groups, seed):
+def test_bands_of_image_rows_and_windows_of_pixels_are_jacfwd(spatial, sizes, stride, dilation, pad, groups, seed):
     """A residual block, scalings between, and a convolution behind, of any geometry without wrapping."""
     rng = np.random.default_rng(seed)
 
@@ -119,21 +120,32 @@ def test_bands_of_image_rows_are_jacfwd(spatial, sizes, stride, dilation, pad, g
     @jax.jit
     def both(x):
         graph, out = derivative_graph(f, x), jax.eval_shape(f, x)
-        assert banded_cost(graph) > 0
-        return banded_entries(graph, (out.size, x.size), out.dtype), jax.jacfwd(f)(x).reshape(-1, x.size)
+        assert banded_cost(graph) > 0 and windowed_cost(graph) > 0
+        shape = (out.size, x.size)
+        routes = (banded_entries(graph, shape, out.dtype), windowed_entries(graph, shape, out.dtype))
+        return routes, jax.jacfwd(f)(x).reshape(shape)
 
-    entries, expected = both(x)
-    np.testing.assert_allclose(entries, expected, atol=1e-6 * np.abs(expected).max(initial=1))
+    routes, expected = both(x)
+    for entries in routes:
+        np.testing.assert_allclose(entries, expected, atol=1e-6 * np.abs(expected).max(initial=1))
 
 
 def test_bands_serve_where_they_cost_less_and_images_without_wrapping_only():
     conv = la.Convolution(jnp.ones((3, 3, 2, 2)), (12, 4))
     graph = derivative_graph(lambda x: conv.apply(jnp.tanh(conv.apply(x[None])))[0], jnp.ones((12, 4, 2)))
     assert banded_cost(graph) < 0.3 * 2 * 96**3
-    assert structured_cost(graph, (96, 96)) == banded_cost(graph) + 2 * 96**2
+    assert structured_cost(graph, (96, 96)) == min(banded_cost(graph), windowed_cost(graph)) + 2 * 96**2
+    large = la.Convolution(jnp.ones((3, 3, 2, 2)), (16, 16))
+    costs = [
+        (banded_cost(graph), windowed_cost(graph))
+        for at in (large, la.Convolution(jnp.ones((3, 3, 2, 2)), (3, 2)))
+        for graph in [derivative_graph(lambda x, at=at: at.apply(at.apply(x[None]))[0], jnp.ones((*at.spatial, 2)))]
+    ]
+    assert costs[0][1] < costs[0][0] and costs[1][0] < costs[1][1]  # windows pay where the image is larger than they
     around = la.Convolution(jnp.ones((3, 3, 2, 2)), (12, 4), padding="circular")
     for f in (lambda x: around.apply(around.apply(x[None]))[0], jnp.tanh, lambda x: x[1:]):
-        assert banded_cost(derivative_graph(f, jnp.ones((12, 4, 2)))) is None
+        graph = derivative_graph(f, jnp.ones((12, 4, 2)))
+        assert banded_cost(graph) is None and windowed_cost(graph) is None
 
 
 def test_calls_that_give_integers_too_are_not_taken_for_constants():

@@ -1,0 +1,207 @@
+"""Entries of compositions of two-dimensional convolutions, by windows of pixels.
+
+As by bands (bands.py), but a pixel of the output is known to depend on a window of the input in both dimensions: the
+derivative of the channels at output pixel (h, w) is one matrix [channels, a·b·channels'] over the a×b input pixels that
+it reaches. A convolution takes all windows to wider ones by one matrix product, since its taps are the same
+everywhere. For images several times larger than the windows; bands have fewer entries to place where they are not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lax_linalg.jacobian.bands import Diagonal, Unsupported, Walk, image_of
+from lax_linalg.jacobian.graph import Graph, Node
+from lax_linalg.jacobian.slabs import full_kernel
+from lax_linalg.operators.convolution import Convolution
+
+PLACING = 8.0
+"""FLOPs of matrix products that moving one entry of a window to its place takes the time of."""
+
+
+class _Window(NamedTuple):
+    """Output pixel (h, w) by input pixel stride · (h, w) − front + (a, b): blocks[h, w, :, a, b, :].
+
+    `blocks` is [H, W, channels, A, B, channels'], or its shape where costs are counted; entries of pixels that the
+    image does not have are of no meaning.
+    """
+
+    blocks: Any
+    stride: tuple[int, int]
+    front: tuple[int, int]
+
+    def pixels(self, axis: int) -> np.ndarray:
+        """The input's coordinate of each entry along an axis, [H, A] or [W, B]."""
+        count, width = self.blocks.shape[axis], self.blocks.shape[3 + axis]
+        return np.arange(count)[:, None] * self.stride[axis] - self.front[axis] + np.arange(width)
+
+
+def windowed_cost(graph: Graph) -> float | None:
+    """FLOPs, and entries written beside the output, of `windowed_entries`; None where it cannot serve.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> conv = la.Convolution(jnp.ones((3, 3, 1, 1)), (9, 9))
+        >>> f = lambda x: conv.apply(jnp.tanh(conv.apply(x[None])))[0]
+        >>> windowed_cost(derivative_graph(f, jnp.zeros((9, 9, 1))))
+        62208.0
+    """
+    walk = _Walk(None)
+    try:
+        window = walk.band(graph)
+    except Unsupported:
+        return None
+    return walk.cost + PLACING * math.prod(window.blocks.shape)
+
+
+def windowed_entries(
+    graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Callable[[Hashable], jax.Array] | None = None
+) -> jax.Array:
+    """All entries [m, n] of a derivative that `windowed_cost` can serve; `into` as for `convolution_entries`.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> conv = la.Convolution(jnp.ones((3, 1, 1, 1)), (4, 1))
+        >>> graph = derivative_graph(lambda x: conv.apply(conv.apply(x[None]))[0], jnp.zeros((4, 1, 1)))
+        >>> print(windowed_entries(graph, (4, 4), jnp.float32))
+        [[2. 2. 1. 0.]
+         [2. 3. 2. 1.]
+         [1. 2. 3. 2.]
+         [0. 1. 2. 2.]]
+    """
+    window = _Walk(dtype).band(graph)
+    sizes = image_of(graph.input)[:2]
+    height, width, o, a, b, i = window.blocks.shape
+    blocks = window.blocks.reshape(height, width * o, a, b * i).astype(dtype)
+    if into is None:
+        matrix = jnp.zeros(shape, dtype)
+    else:
+        matrix = into(("windows", shape, window.blocks.shape, sizes, window.stride, window.front))
+    matrix = matrix.reshape(height, width * o, sizes[0], sizes[1] * i)
+    rows, columns = window.pixels(0), window.pixels(1)
+    inside = [(at >= 0) & (at < size) for at, size in zip((rows, columns), sizes)]
+
+    def put(matrix: jax.Array, h: Any, row: Any, low: int, high: int) -> jax.Array:
+        """The windows of output row h, of which the input has rows low … high − 1, the first being its row `row`."""
+        strip = jax.lax.dynamic_index_in_dim(blocks, h, 0)[:, :, low:high]
+        for w in range(width):
+            reached = np.flatnonzero(inside[1][w])
+            if reached.size:
+                first, last = int(reached[0]), int(reached[-1]) + 1
+                part = strip[:, w * o : (w + 1) * o, :, first * i : last * i]
+                at = (h, w * o, row, int(columns[w, first]) * i)
+                matrix = jax.lax.dynamic_update_slice(matrix, part, at)
+        return matrix
+
+    whole = np.flatnonzero(inside[0].all(axis=1))
+    start, inner = (int(whole[0]), whole.size) if whole.size else (height, 0)
+    if inner:
+        stride, front = window.stride[0], window.front[0]
+        matrix = jax.lax.fori_loop(
+            start, start + inner, lambda h, matrix: put(matrix, h, h * stride - front, 0, a), matrix
+        )
+    for h in (*range(start), *range(start + inner, height)):
+        reached = np.flatnonzero(inside[0][h])
+        if reached.size:
+            matrix = put(matrix, h, int(rows[h, reached[0]]), int(reached[0]), int(reached[-1]) + 1)
+    return matrix.reshape(shape)
+
+
+class _Walk(Walk):
+    """Carries the derivative of the output by each node from the last node to the input, as windows."""
+
+    def convolved(self, left: Any, A: Convolution, node: Node) -> Any:
+        kernel = full_kernel(A)
+        k, (cin, cout) = kernel.shape[:2], kernel.shape[2:]
+        reach = tuple((t - 1) * d + 1 for t, d in zip(k, A.dilation))  # type: ignore[arg-type]
+        front, stride = tuple(pair[0] for pair in A.pads), tuple(A.stride)  # type: ignore[arg-type]
+        height, width, channels = image_of(node)
+        if isinstance(left, Diagonal):
+            shape = (height, width, channels, *reach, cin)
+            self.cost += 2.0 * math.prod(shape)
+            if self.dtype is None:
+                return _Window(jax.ShapeDtypeStruct(shape, A.dtype), stride, front)
+            taps = jnp.zeros((*reach, cin, cout), kernel.dtype)
+            taps = taps.at[:: A.dilation[0], :: A.dilation[1]].set(kernel) if reach != k else kernel  # type: ignore[index]
+            blocks = taps.transpose(3, 0, 1, 2)
+            rows = jnp.ones((), blocks.dtype) if left.scale is None else left.scale
+            rows = jnp.broadcast_to(rows.reshape(-1), (height * width * channels,))
+            return _Window(blocks * rows.reshape(height, width, channels, 1, 1, 1), stride, front)
+        rows, columns, o, a, b, _ = left.blocks.shape
+        wider = tuple(s * (n - 1) + r for s, n, r in zip(stride, (a, b), reach))
+        shape = (rows, columns, o, *wider, cin)
+        self.cost += 2.0 * math.prod(left.blocks.shape) * math.prod(wider) * cin + 4.0 * math.prod(shape)
+        strides = tuple(s * t for s, t in zip(stride, left.stride))
+        fronts = tuple(s * f + g for s, f, g in zip(stride, left.front, front))
+        if self.dtype is None:
+            return _Window(jax.ShapeDtypeStruct(shape, A.dtype), strides, fronts)  # type: ignore[arg-type]
+        at = [(left.pixels(axis) >= 0) & (left.pixels(axis) < size) for axis, size in enumerate((height, width))]
+        inside = at[0][:, None, None, :, None, None] & at[1][None, :, None, None, :, None]
+        blocks = left.blocks if inside.all() else jnp.where(inside, left.blocks, 0)
+        # taps of window pixel (a, b) at the wider window's pixels, zeros where it has none
+        index = []
+        for axis, n in enumerate((a, b)):
+            tap = np.arange(wider[axis]) - stride[axis] * np.arange(n)[:, None]
+            dilation = A.dilation[axis]  # type: ignore[index]
+            has = (tap >= 0) & (tap % dilation == 0) & (tap // dilation < k[axis])
+            index.append(np.where(has, tap // dilation, k[axis]))
+        taps = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0))).astype(blocks.dtype)
+        taps = taps[
+            index[0][:, None, None, :, None], index[1][None, :, None, None, :], :, np.arange(cout)[:, None, None]
+        ]
+        product = blocks.reshape(-1, a * b * cout) @ taps.reshape(a * b * cout, -1)
+        return _Window(product.reshape(shape), strides, fronts)  # type: ignore[arg-type]
+
+    def scaled(self, band: Any, scale: jax.Array | None, source: Node) -> Any:
+        if self.dtype is None or scale is None:
+            return band
+        if jnp.ndim(scale) == 0:
+            return band._replace(blocks=band.blocks * scale)
+        height, width, channels = image_of(source)
+        rows, columns = (np.clip(band.pixels(axis), 0, size - 1) for axis, size in enumerate((height, width)))
+        picked = scale.reshape(height, width, channels)[rows[:, None, :, None], columns[None, :, None, :]]
+        return band._replace(blocks=band.blocks * picked[:, :, None])
+
+    def total(self, parts: list, node: Node) -> Any:
+        windows = [part for part in parts if isinstance(part, _Window)]
+        diagonals = [part for part in parts if isinstance(part, Diagonal)]
+        if not windows:
+            return super().total(parts, node)
+        identity = self.diagonal_sum(diagonals)
+        fronts = [window.front for window in windows] + [(0, 0)] * bool(diagonals)
+        backs = [tuple(n - f for n, f in zip(w.blocks.shape[3:5], w.front)) for w in windows]
+        backs += [(1, 1)] * bool(diagonals)
+        if {w.stride for w in windows} != {windows[0].stride} or (diagonals and windows[0].stride != (1, 1)):
+            raise Unsupported
+        front, back = (
+            (max(f[0] for f in fronts), max(f[1] for f in fronts)),
+            (max(b[0] for b in backs), max(b[1] for b in backs)),
+        )
+        height, width, o, *_, i = windows[0].blocks.shape
+        shape = (height, width, o, front[0] + back[0], front[1] + back[1], i)
+        self.cost += 2.0 * math.prod(shape) * (len(parts) - 1)
+        if self.dtype is None:
+            return _Window(jax.ShapeDtypeStruct(shape, windows[0].blocks.dtype), windows[0].stride, front)
+        total: Any = 0
+        for w in windows:
+            edges = [
+                (front[x] - w.front[x], shape[3 + x] - w.blocks.shape[3 + x] - front[x] + w.front[x]) for x in (0, 1)
+            ]
+            total = total + (
+                jnp.pad(w.blocks, ((0, 0), (0, 0), (0, 0), *edges, (0, 0))) if any(map(any, edges)) else w.blocks
+            )
+        if diagonals:
+            values = jnp.ones((), total.dtype) if identity is None else jnp.asarray(identity)
+            values = jnp.broadcast_to(values.reshape(-1), (height * width * o,)).reshape(height, width, o, 1, 1, 1)
+            here = np.zeros((o, *shape[3:]), bool)
+            here[np.arange(o), front[0], front[1], np.arange(o)] = True
+            total = total + jnp.where(here, values, 0)
+        return _Window(total, windows[0].stride, front)
