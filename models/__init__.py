@@ -4,6 +4,7 @@
 part gives it as `layer.operator(input_shape)`.
 """
 
+from models import square_initializers as square_initializers
 from models.activations import activations
 from models.attention import Attention, AttentionBlock, AttentionNet, collapse, rank_residual
 from models.catalog import create, registry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,22 +15,23 @@ from models.checks import positive
 from models.conv import Conv, Padding
 from models.initializers import Initializer
 
-SCALES = ("plain", "depth", "rezero")
+SCALES = ("plain", "depth", "rezero", "fixup")
 
 
 class ResidualBlock(nnx.Module):
     """Residual block y = x + α f(x), f = conv₂ ∘ φ ∘ conv₁ ∘ φ (pre-activation) or φ ∘ conv₂ ∘ φ ∘ conv₁.
 
     The Jacobian is I + α J_f. The factor α keeps a stack of L blocks well-conditioned: with 1/√L the forward variance
-    grows at most by (1 + 1/L)^L < e, and with ReZero every block starts as the identity.
+    grows at most by (1 + 1/L)^L < e; with ReZero and Fixup every block starts as the identity.
 
     Args:
         features: channels of input and output.
         kernel_size: (kh, kw) or one number.
         activation: name or function φ.
-        scale: "plain" (α = 1), "depth" (α = 1/√depth) or "rezero" (α learned, 0 at the start).
+        scale: "plain" (α = 1), "depth" (α = 1/√depth), "rezero" (α learned, 0 at the start) or "fixup" (α learned, 1 at
+            the start, conv₂ starts at 0 and conv₁ 1/√depth times as large).
         preactivation: φ in front of each convolution; else behind.
-        depth: number of residual blocks L in the network; used by "depth".
+        depth: number of residual blocks L in the network; used by "depth" and "fixup".
         padding: as in `Conv`; must keep the size.
         kernel_init: initializer or its name.
         rngs: source of the initial weights.
@@ -46,7 +48,8 @@ class ResidualBlock(nnx.Module):
         >>> bool((block(x) == x).all())
         True
 
-    Source: He et al., arXiv:1603.05027, fig. 1b; ReZero: Bachlechner et al., arXiv:2003.04887, eq. 1.
+    Source: He et al., arXiv:1603.05027, fig. 1b; ReZero: Bachlechner et al., arXiv:2003.04887, eq. 1;
+    Fixup: Zhang, Dauphin and Ma, arXiv:1901.09321, section 4.
     """
 
     def __init__(
@@ -66,11 +69,15 @@ class ResidualBlock(nnx.Module):
             raise UnknownNameError.of("residual scale", scale, SCALES)
         self.depth = positive("depth", depth)
         self.activation, self.preactivation = _activation(activation), bool(preactivation)
-        conv = {"padding": padding, "kernel_init": kernel_init, "rngs": rngs}
+        conv: dict[str, Any] = {"padding": padding, "kernel_init": kernel_init, "rngs": rngs}
+        fixup = scale == "fixup"
         self.conv1 = Conv(features, features, kernel_size, **conv)
-        self.conv2 = Conv(features, features, kernel_size, **conv)
+        self.conv2 = Conv(features, features, kernel_size, **(conv | {"kernel_init": "zeros"} if fixup else conv))
+        if fixup:
+            self.conv1.kernel[...] *= self.depth**-0.5  # depth^(−1/(2m − 2)) with m = 2 layers in a branch
         self.scale = scale
-        self.gain = nnx.Param(jnp.zeros(())) if scale == "rezero" else nnx.data(None)
+        start = {"rezero": 0.0, "fixup": 1.0}.get(scale)
+        self.gain = nnx.data(None) if start is None else nnx.Param(jnp.full((), start))
 
     @property
     def alpha(self) -> jax.Array | float:

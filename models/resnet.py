@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ class ResNet(nnx.Module):
         widths: channels of each stage.
         blocks: residual blocks in each stage.
         activation: name or function φ.
-        scale: factor of the residual branches: "plain", "depth" (1/√L) or "rezero".
+        scale: of the residual branches: "plain", "depth" (1/√L), "rezero" or "fixup" (whose head starts at 0 too).
         preactivation: φ in front of each convolution of a block; else behind.
         padding: "zero" or "circular".
         kernel_init: initializer of the convolutions, or its name.
@@ -99,7 +100,8 @@ class ResNet(nnx.Module):
         rate = probability("dropout", dropout)
         self.dropout = nnx.Dropout(rate, rngs=rngs if rate else None)  # without dropout the state holds parameters only
         features = widths[-1] * (height * width if pool == "flatten" else 1)
-        self.head = Dense(features, num_classes, rngs=rngs)
+        head: dict[str, Any] = {"kernel_init": "zeros"} if scale == "fixup" else {}
+        self.head = Dense(features, num_classes, rngs=rngs, **head)
 
     def parts(self, input_shape: Sequence[int]) -> list[Part]:
         """The operators, slopes and residual blocks in order, for `lipschitz_bound`.

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 import lax_linalg as la
 import models
-from lax_linalg.errors import DimensionMismatch, UnknownNameError
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 
 
 def linear_part(layer, x):
@@ -95,6 +95,31 @@ def test_critical_line_of_tanh(sigma_w2, sigma_b2, x64):
     assert models.critical_point("tanh", q)[1] == pytest.approx(sigma_b2, rel=5e-3)
 
 
+def test_square_initialisers_have_their_spectra(key):
+    """Near the identity within ε of 1; a Jordan block; a chain with Wⁿ = 0 and n − 1 singular values c."""
+    n = 60
+    near = np.asarray(models.initializer("near_identity", epsilon=0.05)(key, (n, n)))
+    assert np.abs(np.linalg.eigvals(near) - 1).max() < 0.05 * 1.4  # the circular law, radius ε
+    assert np.std(near - np.eye(n)) == pytest.approx(0.05 / n**0.5, rel=0.05)
+    J = models.initializer("jordan", eigenvalue=0.7, coupling=0.3)(key, (5, 5))
+    np.testing.assert_allclose(J, 0.7 * np.eye(5) + 0.3 * np.eye(5, k=1), rtol=1e-6)
+    chain = np.asarray(models.initializer("nonnormal_chain", coupling=1.1)(key, (6, 6)), np.float64)
+    np.testing.assert_allclose(np.linalg.svd(chain, compute_uv=False), [1.1] * 5 + [0], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.matrix_power(chain, 6), 0, atol=1e-5)
+    assert np.linalg.norm(np.linalg.matrix_power(chain, 5), 2) == pytest.approx(1.1**5, rel=1e-5)
+    # a convolution has the matrix at its centre: on every pixel the same map, up to ε
+    layer = models.Conv(2, 2, 3, kernel_init=models.initializer("jordan"), use_bias=False, rngs=nnx.Rngs(0))
+    x = jax.random.normal(key, (1, 4, 4, 2))
+    np.testing.assert_allclose(layer(x), x @ jnp.array([[0.9, 1.0], [0.0, 0.9]]), rtol=1e-5, atol=1e-6)
+    for name, options, error, message in (
+        ("near_identity", {"epsilon": -1}, LinearAlgebraError, "epsilon must be ≥ 0, got -1"),
+        ("nonnormal_chain", {"coupling": -1}, LinearAlgebraError, "coupling must be ≥ 0, got -1"),
+        ("jordan", {}, DimensionMismatch, "for square maps, got 3→4"),
+    ):
+        with pytest.raises(error, match=message):
+            models.initializer(name, **options)(key, (3, 4))
+
+
 @pytest.mark.parametrize("scale", ["plain", "depth", "rezero"])
 def test_residual_jacobian_is_identity_plus_alpha_branch(scale, key):
     block = models.ResidualBlock(2, scale=scale, depth=4, rngs=nnx.Rngs(0))
@@ -130,10 +155,21 @@ def test_the_probe_shows_eigenvalues_one_plus_lambda(options, key):
     np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(expected), atol=1e-4)
 
 
-def test_rezero_starts_as_the_identity(key):
-    block = models.ResidualBlock(2, scale="rezero", rngs=nnx.Rngs(0))
+@pytest.mark.parametrize("scale", ["rezero", "fixup"])
+def test_some_blocks_start_as_the_identity(scale, key):
+    block = models.ResidualBlock(2, scale=scale, depth=9, rngs=nnx.Rngs(0))
     x = jax.random.normal(key, (1, 3, 3, 2))
     np.testing.assert_array_equal(block(x), x)
+    # Fixup: the first convolution is 1/√L times as large, the second 0, and both learn from the first update on
+    kernel = block.conv1.kernel[...]
+    np.testing.assert_allclose(jnp.linalg.norm(kernel[1, 1], 2), 1 / 3 if scale == "fixup" else 1, rtol=1e-5)
+    moved = nnx.grad(lambda block: jnp.sum((block(x) - 1) ** 2))(block)
+    assert np.any(moved["conv2"]["kernel"][...]) == (scale == "fixup") and np.any(moved["gain"][...]) != (
+        scale == "fixup"
+    )
+    if scale == "fixup":
+        net = models.ResNet(input_shape=(3, 3, 1), num_classes=2, widths=(2,), scale=scale, rngs=nnx.Rngs(0))
+        np.testing.assert_array_equal(net(x[..., :1]), np.zeros((1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +192,7 @@ def test_rezero_starts_as_the_identity(key):
         (lambda r: models.Conv(2, 2, padding="circulr", rngs=r), UnknownNameError, "did you mean 'circular'"),
         (lambda r: models.Conv(2, 2, padding=3, rngs=r), DimensionMismatch, "padding is"),
         (lambda r: models.Conv(2, 2, kernel_init="orthogonl", rngs=r), UnknownNameError, "did you mean 'orthogonal'"),
-        (lambda r: models.ResidualBlock(2, scale="sqrt", rngs=r), UnknownNameError, "depth, plain, rezero"),
+        (lambda r: models.ResidualBlock(2, scale="sqrt", rngs=r), UnknownNameError, "depth, fixup, plain, rezero"),
         (lambda r: models.ResidualBlock(2, activation="tanhh", rngs=r), UnknownNameError, "did you mean 'tanh'"),
         (lambda r: models.Dense(3, 2, rngs=r).operator((4,)), DimensionMismatch, r"shape \(3,\), got \(4,\)"),
         (lambda r: models.Dense(3, 2, rngs=r)(jnp.ones(4)), DimensionMismatch, "Dense 3→2 got an input"),
