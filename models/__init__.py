@@ -20,6 +20,7 @@ from models.lipschitz import LipschitzBounds, lipschitz_bound
 from models.local import LocallyConnected, LocalNet
 from models.mean_field import HiddenLayers, hidden_layers
 from models.mlp import MLP
+from models.orthogonal_layers import OrthogonalConv, OrthogonalDense, semi_orthogonal
 from models.parametrizations import OrthogonalMatrix, parametrizations
 from models.recurrent import (
     FreeMatrix,
@@ -55,6 +56,8 @@ __all__ = [
     "LocallyConnected",
     "ModReLU",
     "NearIdentity",
+    "OrthogonalConv",
+    "OrthogonalDense",
     "OrthogonalMatrix",
     "OrthogonalRNNCell",
     "RecurrentCell",
@@ -81,4 +84,5 @@ __all__ = [
     "rank_residual",
     "registry",
     "saxe_mode",
+    "semi_orthogonal",
 ]

@@ -20,11 +20,12 @@ from models.conv import Conv
 from models.dense import Dense
 from models.latent import Latent
 from models.lipschitz import Part, slope
+from models.orthogonal_layers import OrthogonalConv, OrthogonalDense
 from models.spectral_norm import SpectralNorm
 
 _activation = activation  # the constructor's argument of that name hides the function
 
-NORMALISATIONS = ("spectral", "none")
+NORMALISATIONS = ("spectral", "orthogonal", "none")
 
 Losses = tuple[Callable[[jax.Array, jax.Array], jax.Array], Callable[[jax.Array], jax.Array]]
 gan_losses: Registry[Losses] = Registry("GAN loss")
@@ -40,7 +41,8 @@ gan_losses.register("non_saturating")(
 
 def _spread(layer: Any, distances: jax.Array) -> None:
     """Biases that put the hyperplane of each unit, w·x + b = 0, at its distance from the origin."""
-    layer.bias[...] = distances * jnp.linalg.norm(layer.kernel[...], axis=0)
+    kernel = layer.matrix() if isinstance(layer, OrthogonalDense) else layer.kernel[...]
+    layer.bias[...] = distances * jnp.linalg.norm(kernel, axis=0)
 
 
 class Generator(nnx.Module):
@@ -112,13 +114,14 @@ class Discriminator(nnx.Module):
     """Points or images to a score: dense layers, or two strided convolutions and a dense layer.
 
     With spectral normalisation every layer has norm ≤ 1 (as far as σ̂₁ has converged), so that the score is
-    `scale`-Lipschitz for 1-Lipschitz activations.
+    `scale`-Lipschitz for 1-Lipschitz activations. Orthogonal layers have all singular values 1 by construction; with
+    "maxmin" and layers that get no narrower the score's gradient has the norm `scale` everywhere.
 
     Args:
         input_shape: (n,) or (H, W, channels).
         widths: hidden sizes, or channels of the convolutions.
         activation: name or function φ; "maxmin" keeps the gradient's norm.
-        normalisation: "spectral" or "none".
+        normalisation: "spectral", "orthogonal" (`OrthogonalDense`, `OrthogonalConv` with circular borders) or "none".
         norm_of: "operator" or "kernel", see `SpectralNorm`.
         scale: factor on the score of a normalised discriminator, its Lipschitz bound; not used without.
         spread: for points: start with the kinks of the first layer at distances of up to this from the origin, the
@@ -127,6 +130,7 @@ class Discriminator(nnx.Module):
 
     Raises:
         UnknownNameError: for an unknown normalisation or activation.
+        DimensionMismatch: for orthogonal convolutions of images whose sides are odd.
 
     Example:
         >>> Discriminator((8, 8, 1), widths=(4, 8), rngs=nnx.Rngs(0))(jnp.ones((3, 8, 8, 1))).shape
@@ -149,25 +153,30 @@ class Discriminator(nnx.Module):
             raise UnknownNameError.of("normalisation", normalisation, NORMALISATIONS)
         shape = sizes("input_shape", input_shape)
         self.activation = _activation(activation)
-        self.scale = float(scale) if normalisation == "spectral" else 1.0
+        self.scale = 1.0 if normalisation == "none" else float(scale)
+        orthogonal = normalisation == "orthogonal"
+        dense: Any = OrthogonalDense if orthogonal else Dense
 
         def normalised(layer: Any, shape: tuple[int, ...]) -> Any:
-            if normalisation == "none":
+            if normalisation != "spectral":
                 return layer
             return SpectralNorm(layer, input_shape=shape, on=norm_of, rngs=rngs)
 
         self.layers = nnx.List()
         for width in sizes("widths", widths):
-            if len(shape) == 3:
-                layer: Any = Conv(shape[-1], width, 3, strides=2, rngs=rngs)
+            if len(shape) == 3 and orthogonal:
+                kernel = [min(3, side // 2) for side in shape[:2]]
+                layer: Any = OrthogonalConv(shape[-1], width, kernel, input_size=shape[:2], strides=2, rngs=rngs)
+            elif len(shape) == 3:
+                layer = Conv(shape[-1], width, 3, strides=2, rngs=rngs)
             else:
-                layer = Dense(shape[0], width, rngs=rngs)
+                layer = dense(shape[0], width, rngs=rngs)
                 if spread and not self.layers:
                     _spread(layer, spread * jax.random.uniform(rngs.params(), (width,), minval=-1.0))
             self.layers.append(normalised(layer, shape))
             shape = (*layer.operator(shape).out_spatial, width) if len(shape) == 3 else (width,)
         features = math.prod(shape)
-        self.head = normalised(Dense(features, 1, rngs=rngs), (features,))
+        self.head = normalised(dense(features, 1, rngs=rngs), (features,))
 
     def parts(self, input_shape: Sequence[int]) -> list[Part]:
         """The operators and slopes in order, for `lipschitz_bound`, which leaves `scale` to the last.

@@ -72,7 +72,9 @@ class ResidualBlock(nnx.Module):
         conv: dict[str, Any] = {"padding": padding, "kernel_init": kernel_init, "rngs": rngs}
         fixup = scale == "fixup"
         self.conv1 = Conv(features, features, kernel_size, **conv)
-        self.conv2 = Conv(features, features, kernel_size, **(conv | {"kernel_init": "zeros"} if fixup else conv))
+        if fixup:
+            conv["kernel_init"] = "zeros"
+        self.conv2 = Conv(features, features, kernel_size, **conv)
         if fixup:
             self.conv1.kernel[...] *= self.depth**-0.5  # depth^(−1/(2m − 2)) with m = 2 layers in a branch
         self.scale = scale

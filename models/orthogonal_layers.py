@@ -1,0 +1,240 @@
+"""Dense layers and convolutions that are orthogonal by construction, whatever their parameters, by the Cayley map.
+
+A circular convolution is orthogonal when the matrix of each frequency is unitary, so that each is taken through the
+Cayley map. A stride s first moves the s × s pixels of a cell into the channels, which is a permutation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import lax_linalg as la
+from lax_linalg.errors import DimensionMismatch
+from models.checks import positive, sizes
+from models.initializers import Initializer, initializer
+
+
+def semi_orthogonal(W: jax.Array) -> jax.Array:
+    """Matrices with orthonormal columns (tall) or rows (wide) from any matrices, by the Cayley map.
+
+    For tall W = [U; V] with U square: A = U − Uᴴ + VᴴV and Q = [(I − A)(I + A)⁻¹; −2V (I + A)⁻¹]. I + A is never
+    singular, since its Hermitian part is I + VᴴV.
+
+    Args:
+        W: [..., m, n], real or complex.
+
+    Returns:
+        Q [..., m, n] with QᴴQ = I if m ≥ n, else QQᴴ = I.
+
+    Cost: O(m n min(m, n)) a matrix.
+
+    Example:
+        >>> Q = semi_orthogonal(jnp.arange(6.0).reshape(3, 2))
+        >>> bool(jnp.allclose(Q.T @ Q, jnp.eye(2), atol=1e-5))
+        True
+
+    Source: Trockman and Kolter, arXiv:2104.07167, section 4 and appendix A.
+    """
+    m, n = W.shape[-2:]
+    if m < n:
+        return _adjoint(semi_orthogonal(_adjoint(W)))
+    U, V = W[..., :n, :], W[..., n:, :]
+    A = U - _adjoint(U) + _adjoint(V) @ V
+    identity = jnp.eye(n, dtype=W.dtype)
+    return jnp.concatenate([identity - A, -2 * V], axis=-2) @ jnp.linalg.inv(identity + A)
+
+
+def _adjoint(W: jax.Array) -> jax.Array:
+    return jnp.conj(jnp.swapaxes(W, -1, -2))
+
+
+class OrthogonalDense(nnx.Module):
+    """y = x Q + b with a (semi-)orthogonal Q: into at least as many features it keeps norms, into fewer it projects.
+
+    Args:
+        in_features, out_features: sizes ≥ 1.
+        use_bias: add b [out_features], 0 at the start.
+        kernel_init: of the matrix that the Cayley map takes to Q, or its name.
+        rngs: source of the initial weights.
+
+    Raises:
+        DimensionMismatch: for sizes < 1, or inputs whose last axis is not in_features.
+        UnknownNameError: for an unknown initializer.
+
+    Cost: 2 in out FLOPs an example, and O(in out min(in, out)) a pass for Q.
+
+    Example:
+        >>> layer = OrthogonalDense(3, 5, rngs=nnx.Rngs(0))
+        >>> bool(jnp.allclose(jnp.linalg.norm(layer(jnp.ones(3))), 3**0.5, atol=1e-5))
+        True
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        use_bias: bool = True,
+        kernel_init: str | Initializer = "gaussian",
+        rngs: nnx.Rngs,
+    ):
+        self.in_features, self.out_features = (
+            positive("in_features", in_features),
+            positive("out_features", out_features),
+        )
+        self.kernel = nnx.Param(initializer(kernel_init)(rngs.params(), (in_features, out_features), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else nnx.data(None)
+
+    def matrix(self) -> jax.Array:
+        """Q [in_features, out_features].
+
+        Example:
+            >>> jax.eval_shape(OrthogonalDense(3, 3, rngs=nnx.Rngs(0)).matrix).shape
+            (3, 3)
+        """
+        return semi_orthogonal(self.kernel[...])
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if x.shape[-1:] != (self.in_features,):
+            raise DimensionMismatch(
+                f"OrthogonalDense {self.in_features}→{self.out_features} got an input of shape {x.shape}"
+            )
+        y = x @ self.matrix()
+        return y if self.bias is None else y + self.bias[...]
+
+    def operator(self, input_shape: Sequence[int] | None = None) -> la.LinearOperator:
+        """The linear part Qᵀ as a matrix [out_features, in_features].
+
+        Args:
+            input_shape: one example's shape; must be (in_features,).
+
+        Raises:
+            DimensionMismatch: for another input shape.
+
+        Example:
+            >>> OrthogonalDense(3, 5, rngs=nnx.Rngs(0)).operator((3,)).shape
+            (5, 3)
+        """
+        if input_shape is not None and tuple(input_shape) != (self.in_features,):
+            raise DimensionMismatch(f"the operator acts on shape ({self.in_features},), got {tuple(input_shape)}")
+        return la.Dense(self.matrix().T)
+
+
+class OrthogonalConv(nnx.Module):
+    """A circular convolution on images of one size whose operator is exactly (semi-)orthogonal.
+
+    The kernel is free and small; the orthogonal one is as large as the image (over the stride), decaying away from its
+    centre. With stride s and cout ≥ s² cin it keeps norms.
+
+    Args:
+        in_features, out_features: channels cin, cout.
+        kernel_size: (kh, kw) or one number, of the free kernel on the image after the stride.
+        input_size: (H, W) of the images.
+        strides: s, which must divide H and W.
+        use_bias: add b [cout], 0 at the start.
+        kernel_init: of the free kernel [kh, kw, s² cin, cout], or its name.
+        rngs: source of the initial weights.
+
+    Raises:
+        DimensionMismatch: for sizes < 1, a stride that does not divide, a kernel larger than the image after it, or
+            inputs of another size.
+        UnknownNameError: for an unknown initializer.
+
+    Cost: with N = H W / s² and c = s² cin, O(N log N (c + cout) + N c cout) an image and O(N c cout min(c, cout)) a
+        pass.
+
+    Example:
+        >>> layer = OrthogonalConv(1, 4, 3, input_size=(8, 8), strides=2, rngs=nnx.Rngs(0))
+        >>> y = nnx.jit(lambda layer, x: layer(x))(layer, jnp.ones((8, 8, 1)))
+        >>> y.shape, bool(jnp.allclose(jnp.linalg.norm(y), 8, rtol=1e-5))
+        ((4, 4, 4), True)
+
+    Source: Trockman and Kolter, arXiv:2104.07167, section 4.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int | Sequence[int] = 3,
+        *,
+        input_size: Sequence[int],
+        strides: int = 1,
+        use_bias: bool = True,
+        kernel_init: str | Initializer = "gaussian",
+        rngs: nnx.Rngs,
+    ):
+        self.in_features, self.out_features = (
+            positive("in_features", in_features),
+            positive("out_features", out_features),
+        )
+        self.kernel_size, self.input_size = (
+            sizes("kernel_size", kernel_size, length=2),
+            sizes("input_size", input_size, length=2),
+        )
+        s = self.strides = positive("strides", strides)
+        if any(size % s for size in self.input_size):
+            raise DimensionMismatch(f"strides={s} must divide the images' sides, got {self.input_size}")
+        self.grid = (self.input_size[0] // s, self.input_size[1] // s)
+        if any(k > n for k, n in zip(self.kernel_size, self.grid)):
+            raise DimensionMismatch(f"a kernel of {self.kernel_size} does not fit {self.grid} pixels")
+        shape = (*self.kernel_size, s * s * in_features, out_features)
+        self.kernel = nnx.Param(initializer(kernel_init)(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else nnx.data(None)
+
+    def matrices(self) -> jax.Array:
+        """The unitary matrix of each frequency, [H/s, W/s // 2 + 1, s² cin, cout]: the half spectrum of a real kernel.
+
+        Example:
+            >>> layer = OrthogonalConv(1, 4, 3, input_size=(8, 8), strides=2, rngs=nnx.Rngs(0))
+            >>> jax.eval_shape(layer.matrices)
+            ShapeDtypeStruct(shape=(4, 3, 4, 4), dtype=complex64)
+        """
+        return semi_orthogonal(jnp.fft.rfft2(self.kernel[...], s=self.grid, axes=(0, 1)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        self._check(x.shape[-3:])
+        (h, w), s = self.grid, self.strides
+        cells = x.reshape(*x.shape[:-3], h, s, w, s, self.in_features)
+        cells = jnp.moveaxis(cells, -4, -3).reshape(*x.shape[:-3], h, w, -1)
+        spectrum = jnp.fft.rfft2(cells, axes=(-3, -2))
+        y = jnp.fft.irfft2(jnp.einsum("...hwi,hwio->...hwo", spectrum, self.matrices()), s=(h, w), axes=(-3, -2))
+        return y if self.bias is None else y + self.bias[...]
+
+    def operator(self, input_shape: Sequence[int]) -> la.Convolution:
+        """The linear part: a circular convolution with a kernel of the images' size.
+
+        Args:
+            input_shape: (H, W, cin) of one example.
+
+        Returns:
+            `la.Convolution` of shape [H W cout / s², H W cin].
+
+        Raises:
+            DimensionMismatch: for another input shape.
+
+        Example:
+            >>> layer = OrthogonalConv(1, 4, 2, input_size=(4, 4), strides=2, rngs=nnx.Rngs(0))
+            >>> nnx.jit(lambda layer: layer.operator((4, 4, 1)))(layer)
+            16×16 Convolution{float32} 4×4, 1→4, stride 2, circular
+        """
+        self._check(input_shape)
+        (h, w), s = self.grid, self.strides
+        taps = jnp.fft.irfft2(self.matrices(), s=(h, w), axes=(0, 1))
+        # y[p] = Σ_a x_cells[p − a] taps[a]; as a correlation the tap that meets x[s p + u] stands at u + front
+        taps = jnp.roll(taps[::-1, ::-1], 1, axis=(0, 1)).reshape(h, w, s, s, self.in_features, self.out_features)
+        kernel = jnp.moveaxis(taps, 1, 2).reshape(h * s, w * s, self.in_features, self.out_features)
+        A = la.Convolution(kernel, self.input_size, stride=s, padding="circular")
+        front = tuple(pair[0] for pair in A.pads)
+        return la.Convolution(jnp.roll(kernel, front, axis=(0, 1)), self.input_size, stride=s, padding="circular")
+
+    def _check(self, shape: Sequence[int]) -> None:
+        if tuple(shape) != (*self.input_size, self.in_features):
+            raise DimensionMismatch(
+                f"OrthogonalConv {self.in_features}→{self.out_features} takes images "
+                f"{(*self.input_size, self.in_features)}, got {tuple(shape)}"
+            )
