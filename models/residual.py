@@ -73,10 +73,9 @@ class ResidualBlock(nnx.Module):
         fixup = scale == "fixup"
         self.conv1 = Conv(features, features, kernel_size, **conv)
         if fixup:
+            self.conv1.kernel[...] *= self.depth**-0.5  # depth^(−1/(2m − 2)) with m = 2 layers in a branch
             conv["kernel_init"] = "zeros"
         self.conv2 = Conv(features, features, kernel_size, **conv)
-        if fixup:
-            self.conv1.kernel[...] *= self.depth**-0.5  # depth^(−1/(2m − 2)) with m = 2 layers in a branch
         self.scale = scale
         start = {"rezero": 0.0, "fixup": 1.0}.get(scale)
         self.gain = nnx.data(None) if start is None else nnx.Param(jnp.full((), start))

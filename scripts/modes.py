@@ -6,27 +6,14 @@ python -m scripts.modes --tasks=digit_images --seeds=3 --workdir=runs/modes
 
 from __future__ import annotations
 
-import pathlib
-
 from absl import flags as absl_flags
 
-from lax_linalg.errors import UnknownNameError
 from scripts import flags
 
 TASKS = absl_flags.DEFINE_list("tasks", ["ring", "grid"], "presets of scripts/presets")
 SEEDS = absl_flags.DEFINE_integer("seeds", 5, "runs of each kind", lower_bound=1)
 STEPS = absl_flags.DEFINE_integer("steps", 0, "updates; 0: the preset's", lower_bound=0)
 WORKDIR = absl_flags.DEFINE_string("workdir", "", "folder of the runs (required)")
-
-
-def preset(task: str) -> dict[str, str]:
-    """The flags of a preset as text."""
-    folder = pathlib.Path(__file__).parent / "presets"
-    path = folder / f"{task}.flags"
-    if not path.exists():
-        raise UnknownNameError.of("preset", task, [found.stem for found in folder.glob("*.flags")])
-    pairs = (line.removeprefix("--").partition("=") for line in path.read_text().split("\n") if line.startswith("--"))
-    return {name: value for name, _, value in pairs}
 
 
 def main() -> None:
@@ -40,7 +27,7 @@ def main() -> None:
     kinds = {"int": int, "float": float, "str": str, "bool": bool}
     types = {field.name: kinds[str(field.type)] for field in dataclasses.fields(TrainConfig)}
     presets = {
-        task: TrainConfig(**{name: types[name](value) for name, value in preset(task).items()})  # type: ignore[arg-type]
+        task: TrainConfig(**{name: types[name](value) for name, value in flags.preset(task).items()})  # type: ignore[arg-type]
         for task in TASKS.value
     }
     print(HEAD, flush=True)

@@ -59,10 +59,13 @@ def compare(
         An iterator of `Outcome`, each as soon as its runs are done.
 
     Raises:
-        ConfigError: for fewer than one seed.
+        ConfigError: for fewer than one seed, or a preset that is not of a normalised GAN.
     """
     if seeds < 1:
         raise ConfigError(f"--seeds={seeds}: at least one is needed")
+    for task, preset in presets.items():
+        if "normalisation=spectral" not in preset.model_options:
+            raise ConfigError(f"the preset {task} has no normalisation=spectral among its model options to leave out")
     for task, preset in presets.items():
         for normalisation in ("spectral", "none"):
             ends = []

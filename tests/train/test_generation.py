@@ -12,9 +12,13 @@ from flax import nnx
 
 import models
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from scripts.flags import preset
 from tests.train.runs import small
+from train import modes
+from train.config import TrainConfig
 from train.data import mixtures
 from train.display import closing, short
+from train.errors import ConfigError
 from train.loop import train_and_evaluate
 from train.tasks import tasks
 from train.tasks.generation import adversarial, coverage, digit_neighbours
@@ -94,6 +98,35 @@ def test_a_run_records_modes_and_quality(task, tmp_path, capsys):
         in capsys.readouterr().out
     )
     assert all(0 <= line["modes"] <= 10 and 0 <= line["high_quality"] <= 1 for line in measured)
+
+
+def test_the_table_compares_the_presets_over_seeds(tmp_path, monkeypatch):
+    """Each kind and seed is one run with the preset's other options; the table has means and the worst of each."""
+    ran = []
+
+    def train(config, folder):
+        ran.append(config)
+        folder.mkdir()
+        high = 0.9 + 0.02 * config.seed if "spectral" in config.model_options else 0.5
+        lines = [{"kind": "eval", "step": step, "modes": 7.0 + config.seed, "high_quality": high} for step in (0, 9)]
+        lines[0]["modes"] = 0.0
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    monkeypatch.setattr(modes, "train_and_evaluate", train)
+    types = {"steps": int, "batch_size": int, "learning_rate": float, "beta1": float}
+    ring = {name: types.get(name, str)(value) for name, value in preset("ring").items() if "every" not in name}
+    outcomes = list(modes.compare({"ring": TrainConfig(**ring)}, tmp_path, seeds=2, steps=9))
+    assert [config.seed for config in ran] == [0, 1, 0, 1] and {config.steps for config in ran} == {9}
+    assert [outcome.row.split("|")[1:7] for outcome in outcomes] == [
+        [" ring ", " spectral ", " 2 ", " 7.5 ", " 91.0 % ", " 7, 90.0 % "],
+        [" ring ", " none ", " 2 ", " 7.5 ", " 50.0 % ", " 7, 50.0 % "],
+    ]
+    one, other = (config.model_options for config in (ran[0], ran[2]))
+    assert one == ring["model_options"] and other == one.replace("=spectral", "=none")
+    assert preset("copying_2000")["optimizer"] == "rmsprop" and preset("copying_2000")["task"] == "copying_2000"
+    for presets, seeds, message in ((({}), 0, "at least one"), ({"a": TrainConfig()}, 1, "no normalisation=spectral")):
+        with pytest.raises(ConfigError, match=message):
+            list(modes.compare(presets, tmp_path, seeds))
 
 
 def test_kinks_start_spread_over_the_data_and_the_latent_vectors():
