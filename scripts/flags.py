@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from lax_linalg.errors import LinearAlgebraError, UnknownNameError
+from lax_linalg.errors import LinearAlgebraError
 from train.errors import DivergenceError, TrainError
 
 FLAGS = flags.FLAGS
@@ -101,16 +101,3 @@ def run(main: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("stopped; what was written stays, and the same command goes on", file=sys.stderr)
         sys.exit(130)
-
-
-def preset(task: str) -> dict[str, str]:
-    """The flags of a preset as text, those of a preset that it starts from among them."""
-    folder = pathlib.Path(__file__).parent / "presets"
-    path = folder / f"{task}.flags"
-    if not path.exists():
-        raise UnknownNameError.of("preset", task, [found.stem for found in folder.glob("*.flags")])
-    pairs = (line.removeprefix("--").partition("=") for line in path.read_text().split("\n") if line.startswith("--"))
-    found: dict[str, str] = {}
-    for name, _, value in pairs:
-        found |= preset(pathlib.Path(value).stem) if name == "flagfile" else {name: value}
-    return found

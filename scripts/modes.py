@@ -6,8 +6,11 @@ python -m scripts.modes --tasks=digit_images --seeds=3 --workdir=runs/modes
 
 from __future__ import annotations
 
+import pathlib
+
 from absl import flags as absl_flags
 
+from lax_linalg.errors import UnknownNameError
 from scripts import flags
 
 TASKS = absl_flags.DEFINE_list("tasks", ["ring", "grid"], "presets of scripts/presets")
@@ -17,19 +20,16 @@ WORKDIR = absl_flags.DEFINE_string("workdir", "", "folder of the runs (required)
 
 
 def main() -> None:
-    import dataclasses
-
     from train.config import TrainConfig
     from train.modes import HEAD, compare
 
     if not WORKDIR.value:
         raise absl_flags.Error("--workdir is required: the folder to write the runs to")
-    kinds = {"int": int, "float": float, "str": str, "bool": bool}
-    types = {field.name: kinds[str(field.type)] for field in dataclasses.fields(TrainConfig)}
-    presets = {
-        task: TrainConfig(**{name: types[name](value) for name, value in flags.preset(task).items()})  # type: ignore[arg-type]
-        for task in TASKS.value
-    }
+    files = {path.stem: path for path in (pathlib.Path(__file__).parent / "presets").glob("*.flags")}
+    for task in TASKS.value:
+        if task not in files:
+            raise UnknownNameError.of("preset", task, sorted(files))
+    presets = {task: flags.preset(TrainConfig, files[task]) for task in TASKS.value}
     print(HEAD, flush=True)
     for outcome in compare(presets, WORKDIR.value, SEEDS.value, STEPS.value):
         print(outcome.row, flush=True)

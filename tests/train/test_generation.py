@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -113,17 +114,15 @@ def test_the_table_compares_the_presets_over_seeds(tmp_path, monkeypatch):
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     monkeypatch.setattr(modes, "train_and_evaluate", train)
-    types = {"steps": int, "batch_size": int, "learning_rate": float, "beta1": float}
-    ring = {name: types.get(name, str)(value) for name, value in preset("ring").items() if "every" not in name}
-    outcomes = list(modes.compare({"ring": TrainConfig(**ring)}, tmp_path, seeds=2, steps=9))
+    ring = preset(TrainConfig, pathlib.Path(__file__).parents[2] / "scripts" / "presets" / "ring.flags")
+    outcomes = list(modes.compare({"ring": ring}, tmp_path, seeds=2, steps=9))
     assert [config.seed for config in ran] == [0, 1, 0, 1] and {config.steps for config in ran} == {9}
     assert [outcome.row.split("|")[1:7] for outcome in outcomes] == [
         [" ring ", " spectral ", " 2 ", " 7.5 ", " 91.0 % ", " 7, 90.0 % "],
         [" ring ", " none ", " 2 ", " 7.5 ", " 50.0 % ", " 7, 50.0 % "],
     ]
     one, other = (config.model_options for config in (ran[0], ran[2]))
-    assert one == ring["model_options"] and other == one.replace("=spectral", "=none")
-    assert preset("copying_2000")["optimizer"] == "rmsprop" and preset("copying_2000")["task"] == "copying_2000"
+    assert one == ring.model_options and other == one.replace("=spectral", "=none")
     for presets, seeds, message in ((({}), 0, "at least one"), ({"a": TrainConfig()}, 1, "no normalisation=spectral")):
         with pytest.raises(ConfigError, match=message):
             list(modes.compare(presets, tmp_path, seeds))
