@@ -366,7 +366,7 @@ def memory_rows() -> list[Row]:
 def device_rows() -> list[Row]:
     """FLOPs per device when eight emulated devices share the products, the colours, or the rows of bands."""
     rows = []
-    for method, target in (("dense", "≥ 7"), ("coloured", ""), ("structured", "")):
+    for method, target in (("dense", "≥ 7"), ("coloured", "≥ 7"), ("structured", "≥ 7")):
         ratio = _child(SHARDED, method, XLA_FLAGS="--xla_force_host_platform_device_count=8")
         unit = "FLOPs on one device / per device on 8"
         rows.append(Row(f"a Jacobian over 8 devices, {method}", ratio, unit, target, "compiled programs"))

@@ -13,8 +13,9 @@ class ProbeBudget:
 
     Its decisions are a function of the times it is told alone, so that equal times give equal decisions; it reads no
     clock. The first probe is always allowed, since its cost is not known before; until it is measured no other is. A
-    probe under way counts with the cost of the last one measured. Time that no probe used is kept for one probe at
-    most, so that a pause is not followed by a burst.
+    probe under way counts with the cost of the last one measured. A probe that came late brings the next one forward by
+    half its interval at most, so that a coarse cadence loses nothing and a pause (a compilation, an evaluation) is not
+    followed by a burst: in any T seconds start at most share · T / c + 3/2 probes of cost c.
 
     Args:
         share: of the wall-clock time, between 0 and 1.
@@ -64,7 +65,7 @@ class ProbeBudget:
             self._first_start, self._free_at = now, math.inf
         else:
             interval = self._expected / self.share
-            self._free_at = max(self._free_at, now - interval) + interval
+            self._free_at = max(self._free_at, now - interval / 2) + interval
 
     def spent(self, seconds: float) -> None:
         """The oldest probe under way took so many seconds.

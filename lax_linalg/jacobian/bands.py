@@ -57,8 +57,10 @@ class _Band(NamedTuple):
         return (self.rows() >= 0) & (self.rows() < height)
 
 
-def banded_cost(graph: Graph) -> float | None:
+def banded_cost(graph: Graph, *, shared: bool = False) -> float | None:
     """FLOPs, and entries written beside the output, of `banded_entries`; None where it cannot serve.
+
+    With `shared`, those of all shares of `banded_rows`, which leave nothing out at the image's borders.
 
     Example:
         >>> import lax_linalg as la
@@ -69,6 +71,7 @@ def banded_cost(graph: Graph) -> float | None:
         128304.0
     """
     walk = Walk(None)
+    walk.shared = shared
     try:
         walk.band(graph)
     except Unsupported:
@@ -169,6 +172,7 @@ class Walk:
 
     def __init__(self, dtype: Any, first: Any = None, count: int = 0):
         self.dtype, self.first, self.count, self.cost = dtype, first, count, 0.0
+        self.shared = first is not None
 
     def height(self, node: Node) -> int:
         """How many rows of a node's image are at hand, where it is the output's."""
@@ -231,8 +235,9 @@ class Walk:
         taps = None if self.dtype is None else row_matrices(A).reshape(r, k * q)
         blocks: Any = jax.ShapeDtypeStruct(shape, A.dtype) if taps is None else jnp.zeros(shape, left.blocks.dtype)
         inside = left.inside(height)
-        if self.first is not None:  # which rows there are is not known to the program: all take part, some as zeros
-            left = left._replace(blocks=jnp.where(inside[:, None, :, None], left.blocks, 0))
+        if self.shared:  # which rows there are is not known to the program: all take part, some as zeros
+            if self.dtype is not None:
+                left = left._replace(blocks=jnp.where(inside[:, None, :, None], left.blocks, 0))
             inside = np.ones(inside.shape, bool)
         for b in range(left.width):  # the rows that the image in between does not have take no part
             steps_in = np.flatnonzero(inside[:, b])

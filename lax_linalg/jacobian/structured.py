@@ -17,7 +17,7 @@ from lax_linalg.jacobian.materialize import convolution_factor
 from lax_linalg.jacobian.rows import row_entries, rows_cost
 from lax_linalg.jacobian.selection import Selection
 from lax_linalg.jacobian.slabs import convolution_entries
-from lax_linalg.jacobian.windows import windowed_cost, windowed_entries
+from lax_linalg.jacobian.windows import windowed_cost, windowed_entries, windowed_rows
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.convolution import Convolution
 from lax_linalg.operators.dense import Dense
@@ -155,7 +155,7 @@ def shared_entries(
         assert graph is not None and graph.output is not None
         if side == "rows":
             count = image_rows(graph) // mesh.size
-            return banded_rows(graph, number * count, count, out.dtype)
+            return (windowed_rows if windowed else banded_rows)(graph, number * count, count, out.dtype)
         count = shape[1] // mesh.size
         share = (number * count, count)
         images = _images(graph, out.dtype, share)[id(graph.output.source)]
@@ -166,6 +166,8 @@ def shared_entries(
 
     found = derivative_graph(f, x, args)
     side = None if found is None else shared_side(found, shape, mesh.size)
+    bands, windows = (None, None) if found is None else (banded_cost(found, shared=True), windowed_cost(found))
+    windowed = bands is not None and windows is not None and windows < bands
     spec = PartitionSpec(axes, None) if side == "rows" else PartitionSpec(None, axes)
     return jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=spec, check_vma=False)(x, args)
 
@@ -180,8 +182,8 @@ def shared_side(graph: Graph, shape: tuple[int, int], devices: int) -> str | Non
     """
     if graph.output is None:
         return None
-    bands = banded_cost(graph)
-    if bands is not None and bands < _images_cost(graph, shape[1]) + shape[0] * shape[1]:
+    costs = [cost for cost in (banded_cost(graph, shared=True), windowed_cost(graph)) if cost is not None]
+    if costs and min(costs) < _images_cost(graph, shape[1]) + shape[0] * shape[1]:
         return "rows" if image_rows(graph) % devices == 0 else None
     return "columns" if shape[1] % devices == 0 else None
 

@@ -29,17 +29,19 @@ class _Window(NamedTuple):
     """Output pixel (h, w) by input pixel stride · (h, w) − front + (a, b): blocks[h, w, :, a, b, :].
 
     `blocks` is [H, W, channels, A, B, channels'], or its shape where costs are counted; entries of pixels that the
-    image does not have are of no meaning.
+    image does not have are of no meaning. h counts from `first`, 0 unless it is a share.
     """
 
     blocks: Any
     stride: tuple[int, int]
     front: tuple[int, int]
+    first: Any = 0
 
-    def pixels(self, axis: int) -> np.ndarray:
-        """The input's coordinate of each entry along an axis, [H, A] or [W, B]."""
+    def pixels(self, axis: int) -> Any:
+        """The input's coordinate of each entry along an axis, [H, A] or [W, B]; static where `first` is."""
         count, width = self.blocks.shape[axis], self.blocks.shape[3 + axis]
-        return np.arange(count)[:, None] * self.stride[axis] - self.front[axis] + np.arange(width)
+        numbers = np.arange(count)[:, None] + (self.first if axis == 0 else 0)
+        return numbers * self.stride[axis] - self.front[axis] + np.arange(width)
 
 
 def windowed_cost(graph: Graph) -> float | None:
@@ -86,22 +88,14 @@ def windowed_entries(
     else:
         matrix = into(("windows", shape, window.blocks.shape, sizes, window.stride, window.front))
     matrix = matrix.reshape(height, width * o, sizes[0], sizes[1] * i)
-    rows, columns = window.pixels(0), window.pixels(1)
-    inside = [(at >= 0) & (at < size) for at, size in zip((rows, columns), sizes)]
+    rows = window.pixels(0)
+    inside = (rows >= 0) & (rows < sizes[0])
 
     def put(matrix: jax.Array, h: Any, row: Any, low: int, high: int) -> jax.Array:
         """The windows of output row h, of which the input has rows low … high − 1, the first being its row `row`."""
-        strip = jax.lax.dynamic_index_in_dim(blocks, h, 0)[:, :, low:high]
-        for w in range(width):
-            reached = np.flatnonzero(inside[1][w])
-            if reached.size:
-                first, last = int(reached[0]), int(reached[-1]) + 1
-                part = strip[:, w * o : (w + 1) * o, :, first * i : last * i]
-                at = (h, w * o, row, int(columns[w, first]) * i)
-                matrix = jax.lax.dynamic_update_slice(matrix, part, at)
-        return matrix
+        return _put(matrix, jax.lax.dynamic_index_in_dim(blocks, h, 0)[:, :, low:high], window, sizes[1], h, row)
 
-    whole = np.flatnonzero(inside[0].all(axis=1))
+    whole = np.flatnonzero(inside.all(axis=1))
     start, inner = (int(whole[0]), whole.size) if whole.size else (height, 0)
     if inner:
         stride, front = window.stride[0], window.front[0]
@@ -109,10 +103,54 @@ def windowed_entries(
             start, start + inner, lambda h, matrix: put(matrix, h, h * stride - front, 0, a), matrix
         )
     for h in (*range(start), *range(start + inner, height)):
-        reached = np.flatnonzero(inside[0][h])
+        reached = np.flatnonzero(inside[h])
         if reached.size:
             matrix = put(matrix, h, int(rows[h, reached[0]]), int(reached[0]), int(reached[-1]) + 1)
     return matrix.reshape(shape)
+
+
+def windowed_rows(graph: Graph, first: jax.Array, count: int, dtype: Any) -> jax.Array:
+    """The rows of the matrix that belong to the output image's rows first … first + count − 1, [count · p, n].
+
+    `first` may be traced, as a device's share is.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> conv = la.Convolution(jnp.ones((3, 1, 1, 1)), (4, 1))
+        >>> graph = derivative_graph(lambda x: conv.apply(conv.apply(x[None]))[0], jnp.zeros((4, 1, 1)))
+        >>> print(windowed_rows(graph, jnp.int32(2), 2, jnp.float32))
+        [[1. 2. 3. 2.]
+         [0. 1. 2. 2.]]
+    """
+    window = _Walk(dtype, first, count).band(graph)
+    sizes = image_of(graph.input)[:2]
+    _, width, o, a, b, i = window.blocks.shape
+    blocks = window.blocks.reshape(count, width * o, a, b * i).astype(dtype)
+    total = image_of(graph.output.source)[0]  # type: ignore[union-attr]
+    stride, offset = window.stride[0], window.front[0]
+    front, back = max(offset, 0), max((total - 1) * stride - offset + a - sizes[0], 0)
+    matrix = jnp.zeros((count, width * o, front + sizes[0] + back, sizes[1] * i), dtype)
+
+    def put(h: jax.Array, matrix: jax.Array) -> jax.Array:
+        strip = jax.lax.dynamic_index_in_dim(blocks, h, 0)
+        return _put(matrix, strip, window, sizes[1], h, (first + h) * stride - offset + front)
+
+    matrix = jax.lax.fori_loop(0, count, put, matrix)
+    return matrix[:, :, front : front + sizes[0]].reshape(count * width * o, -1)
+
+
+def _put(matrix: jax.Array, strip: jax.Array, window: _Window, size: int, h: Any, row: Any) -> jax.Array:
+    """One output row's windows [1, W·o, a, B·i] in a matrix [H, W·o, H', W'·i], at the input's row `row`."""
+    _, width, o, _, _, i = window.blocks.shape
+    columns = window.pixels(1)
+    for w in range(width):
+        reached = np.flatnonzero((columns[w] >= 0) & (columns[w] < size))
+        if reached.size:
+            first, last = int(reached[0]), int(reached[-1]) + 1
+            part = strip[:, w * o : (w + 1) * o, :, first * i : last * i]
+            matrix = jax.lax.dynamic_update_slice(matrix, part, (h, w * o, row, int(columns[w, first]) * i))
+    return matrix
 
 
 class _Walk(Walk):
@@ -124,8 +162,9 @@ class _Walk(Walk):
         reach = tuple((t - 1) * d + 1 for t, d in zip(k, A.dilation))  # type: ignore[arg-type]
         front, stride = tuple(pair[0] for pair in A.pads), tuple(A.stride)  # type: ignore[arg-type]
         height, width, channels = image_of(node)
+        origin = 0 if self.first is None else self.first
         if isinstance(left, Diagonal):
-            shape = (height, width, channels, *reach, cin)
+            shape = (self.height(node), width, channels, *reach, cin)
             self.cost += 2.0 * math.prod(shape)
             if self.dtype is None:
                 return _Window(jax.ShapeDtypeStruct(shape, A.dtype), stride, front)
@@ -134,7 +173,8 @@ class _Walk(Walk):
             blocks = taps.transpose(3, 0, 1, 2)
             rows = jnp.ones((), blocks.dtype) if left.scale is None else left.scale
             rows = jnp.broadcast_to(rows.reshape(-1), (height * width * channels,))
-            return _Window(blocks * rows.reshape(height, width, channels, 1, 1, 1), stride, front)
+            rows = self.share(rows.reshape(height, width, channels, 1, 1, 1))
+            return _Window(blocks * rows, stride, front, origin)
         rows, columns, o, a, b, _ = left.blocks.shape
         wider = tuple(s * (n - 1) + r for s, n, r in zip(stride, (a, b), reach))
         shape = (rows, columns, o, *wider, cin)
@@ -145,7 +185,8 @@ class _Walk(Walk):
             return _Window(jax.ShapeDtypeStruct(shape, A.dtype), strides, fronts)  # type: ignore[arg-type]
         at = [(left.pixels(axis) >= 0) & (left.pixels(axis) < size) for axis, size in enumerate((height, width))]
         inside = at[0][:, None, None, :, None, None] & at[1][None, :, None, None, :, None]
-        blocks = left.blocks if inside.all() else jnp.where(inside, left.blocks, 0)
+        everywhere = isinstance(inside, np.ndarray) and inside.all()
+        blocks = left.blocks if everywhere else jnp.where(inside, left.blocks, 0)
         # taps of window pixel (a, b) at the wider window's pixels, zeros where it has none
         index = []
         for axis, n in enumerate((a, b)):
@@ -158,7 +199,7 @@ class _Walk(Walk):
             index[0][:, None, None, :, None], index[1][None, :, None, None, :], :, np.arange(cout)[:, None, None]
         ]
         product = blocks.reshape(-1, a * b * cout) @ taps.reshape(a * b * cout, -1)
-        return _Window(product.reshape(shape), strides, fronts)  # type: ignore[arg-type]
+        return _Window(product.reshape(shape), strides, fronts, origin)  # type: ignore[arg-type]
 
     def scaled(self, band: Any, scale: jax.Array | None, source: Node) -> Any:
         if self.dtype is None or scale is None:
@@ -166,7 +207,7 @@ class _Walk(Walk):
         if jnp.ndim(scale) == 0:
             return band._replace(blocks=band.blocks * scale)
         height, width, channels = image_of(source)
-        rows, columns = (np.clip(band.pixels(axis), 0, size - 1) for axis, size in enumerate((height, width)))
+        rows, columns = (jnp.clip(band.pixels(axis), 0, size - 1) for axis, size in enumerate((height, width)))
         picked = scale.reshape(height, width, channels)[rows[:, None, :, None], columns[None, :, None, :]]
         return band._replace(blocks=band.blocks * picked[:, :, None])
 
@@ -200,8 +241,9 @@ class _Walk(Walk):
             )
         if diagonals:
             values = jnp.ones((), total.dtype) if identity is None else jnp.asarray(identity)
-            values = jnp.broadcast_to(values.reshape(-1), (height * width * o,)).reshape(height, width, o, 1, 1, 1)
+            values = jnp.broadcast_to(values.reshape(-1), (image_of(node)[0] * width * o,))
+            values = self.share(values.reshape(-1, width, o, 1, 1, 1))
             here = np.zeros((o, *shape[3:]), bool)
             here[np.arange(o), front[0], front[1], np.arange(o)] = True
             total = total + jnp.where(here, values, 0)
-        return _Window(total, windows[0].stride, front)
+        return _Window(total, windows[0].stride, front, windows[0].first)

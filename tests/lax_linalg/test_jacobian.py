@@ -240,7 +240,7 @@ for method, shard in (("structured", (32, 256)), ("coloured", (256, 32))):
     got = la.materialize(la.jacobian(network, image, mesh=mesh, method=method), out=again)
     np.testing.assert_allclose(got, expected, atol=1e-5)
     assert got.sharding.shard_shape(got.shape) == shard, got.sharding
-assert route_flops("structured", None) > 5 * route_flops("structured", mesh)
+assert route_flops("structured", None) > 7 * route_flops("structured", mesh)
 assert la.jacobian(network, image, mesh=mesh).route().method == "structured"
 W = jax.random.normal(jax.random.key(2), (12, 16))
 for g, at in (

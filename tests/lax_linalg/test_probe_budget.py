@@ -62,8 +62,25 @@ def test_a_pause_is_not_followed_by_a_burst():
     _, _, starts = simulate(0.1, [0.1], [0.01] * 100 + [100.0] + [0.01] * 400)
     after = [step for step in starts if step > 100]
     gaps = np.diff(after)
-    assert gaps[0] < 10  # one probe of credit
-    assert (gaps[1:] > 75).all()  # 1 s of 0.01 s steps and of the probe itself, less what was left of the credit
+    assert 35 < gaps[0] < 50  # half an interval, 0.5 s of 0.01 s steps and of the probe itself, is made up for
+    assert (gaps[1:] > 85).all()
+
+
+@given(share=st.floats(0.02, 0.3), steps=st.lists(st.sampled_from([0.001, 0.01, 0.3, 5.0]), min_size=50, max_size=300))
+@settings(max_examples=40, deadline=None)
+def test_every_stretch_of_time_keeps_the_share_but_for_one_probe_and_a_half(share, steps):
+    cost = 0.1
+    budget, now, starts = la.ProbeBudget(share), 0.0, []
+    for seconds in steps:
+        if budget.allows(now):
+            budget.started(now)
+            budget.spent(cost)
+            starts.append(now)
+            now += cost
+        now += seconds
+    for a, first in enumerate(starts):
+        for b in range(a, len(starts)):
+            assert b - a + 1 <= share * (starts[b] - first) / cost + 1.5 + 1e-6
 
 
 def test_decisions_are_a_function_of_the_times():
