@@ -261,6 +261,31 @@ def test_colours_of_images_are_as_few_as_a_row_has_entries():
     assert coloring_of(composed, jnp.zeros((6, 4, 2))) is not found
 
 
+class TwoConvolutions(nnx.Module):
+    def __init__(self, width, *, rngs):
+        self.first, self.second = models.Conv(1, width, 3, rngs=rngs), models.Conv(width, 1, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return jnp.tanh(self.second(jnp.tanh(self.first(x))))
+
+
+def test_a_model_of_the_same_architecture_is_not_coloured_again():
+    def found(width, seed, size):
+        model = TwoConvolutions(width, rngs=nnx.Rngs(seed))
+
+        def matrices(x):
+            return la.materialize(la.layer_jacobians(model, x, "end_to_end")["end_to_end"], method="coloured")
+
+        assert jax.eval_shape(matrices, jnp.ones((2, size, size, 1))).shape == (2, size**2, size**2)
+        return coloring._coloring.cache_info().misses
+
+    first = found(2, 0, 4)
+    assert found(2, 1, 4) == first  # other parameters
+    jax.clear_caches()
+    assert found(2, 2, 4) == first  # nor where the program is compiled again
+    assert found(2, 0, 3) == first + 1 and found(3, 0, 4) == first + 2  # another shape, another architecture
+
+
 def largest(x):
     """A maximum has no structure here; only asdex knows where the Jacobian can be nonzero."""
     return jnp.max(jnp.sin(x).reshape(-1, 2), axis=1)
