@@ -33,8 +33,8 @@ class _Window(NamedTuple):
     """
 
     blocks: Any
-    stride: tuple[int, int]
-    front: tuple[int, int]
+    stride: tuple[int, ...]
+    front: tuple[int, ...]
     first: Any = 0
 
     def pixels(self, axis: int) -> Any:
@@ -79,7 +79,7 @@ def windowed_entries(
          [1. 2. 3. 2.]
          [0. 1. 2. 2.]]
     """
-    window = _Walk(dtype).band(graph)
+    window: Any = _Walk(dtype).band(graph)
     sizes = image_of(graph.input)[:2]
     height, width, o, a, b, i = window.blocks.shape
     blocks = window.blocks.reshape(height, width * o, a, b * i).astype(dtype)
@@ -123,7 +123,7 @@ def windowed_rows(graph: Graph, first: jax.Array, count: int, dtype: Any) -> jax
         [[1. 2. 3. 2.]
          [0. 1. 2. 2.]]
     """
-    window = _Walk(dtype, first, count).band(graph)
+    window: Any = _Walk(dtype, first, count).band(graph)
     sizes = image_of(graph.input)[:2]
     _, width, o, a, b, i = window.blocks.shape
     blocks = window.blocks.reshape(count, width * o, a, b * i).astype(dtype)
