@@ -24,7 +24,7 @@ PICTURE = pathlib.Path(__file__).with_suffix(".png")
 DEPTHS = (10, 30, 100, 300, 1_000, 3_000, 10_000)
 
 
-def seconds(depth: int, repeats: int = 3) -> tuple[float, float]:
+def seconds(depth: int, repeats: int = 5) -> tuple[float, float]:
     """Seconds of compiling a gradient, and of one gradient (the fastest of a few)."""
     model = models.create("deep_conv", depth=depth, channels=8, remat=True, rngs=nnx.Rngs(0))
     graphdef, params = nnx.split(model)
