@@ -79,6 +79,21 @@ def banded_cost(graph: Graph, *, shared: bool = False) -> float | None:
     return walk.cost
 
 
+def banded_peak(graph: Graph) -> int:
+    """Entries of the largest band that `banded_entries` makes, where it can serve.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> conv = la.Convolution(jnp.ones((3, 1, 1, 1)), (4, 1))
+        >>> banded_peak(derivative_graph(lambda x: conv.apply(conv.apply(x[None]))[0], jnp.zeros((4, 1, 1))))
+        20
+    """
+    walk = Walk(None)
+    walk.band(graph)
+    return walk.peak
+
+
 def banded_entries(
     graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Callable[[Hashable], jax.Array] | None = None
 ) -> jax.Array:
@@ -172,7 +187,7 @@ class Walk:
 
     def __init__(self, dtype: Any, first: Any = None, count: int = 0):
         self.dtype, self.first, self.count, self.cost = dtype, first, count, 0.0
-        self.shared = first is not None
+        self.shared, self.peak = first is not None, 0
 
     def height(self, node: Node) -> int:
         """How many rows of a node's image are at hand, where it is the output's."""
@@ -222,6 +237,7 @@ class Walk:
         if isinstance(left, Diagonal):
             shape = (self.height(node), p, reach, q)
             self.cost += 2.0 * math.prod(shape)
+            self.peak = max(self.peak, math.prod(shape))
             if self.dtype is None:
                 return _Band(jax.ShapeDtypeStruct(shape, A.dtype), stride, front)
             taps = row_matrices(A)
@@ -232,6 +248,7 @@ class Walk:
         steps, rows, _, r = left.blocks.shape
         shape = (steps, rows, stride * (left.width - 1) + reach, q)
         self.cost += 4.0 * math.prod(shape)
+        self.peak = max(self.peak, math.prod(shape))
         taps = None if self.dtype is None else row_matrices(A).reshape(r, k * q)
         blocks: Any = jax.ShapeDtypeStruct(shape, A.dtype) if taps is None else jnp.zeros(shape, left.blocks.dtype)
         inside = left.inside(height)

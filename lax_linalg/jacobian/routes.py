@@ -78,7 +78,8 @@ def plan(
         return _Plan(Route("dense", flops), None, None)
     graph = derivative_graph(f, x, args, required=method == "structured")
     itemsize = jnp.dtype(x.dtype).itemsize
-    if graph is not None and (method == "structured" or peak_entries(graph, (m, n)) * itemsize <= memory_budget):
+    peak = 0 if graph is None else peak_entries(graph, (m, n), shared=mesh is not None) * itemsize
+    if graph is not None and (method == "structured" or peak <= memory_budget):
         if mesh is None or shared_side(graph, (m, n), mesh.size) is not None:
             flops["structured"] = structured_cost(graph, (m, n))
         elif method == "structured":

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from lax_linalg.jacobian.bands import banded_cost, banded_entries, banded_rows, image_rows
+from lax_linalg.jacobian.bands import banded_cost, banded_entries, banded_peak, banded_rows, image_rows
 from lax_linalg.jacobian.graph import Graph, Node, Term, derivative_graph
 from lax_linalg.jacobian.materialize import convolution_factor
 from lax_linalg.jacobian.rows import row_entries, rows_cost
 from lax_linalg.jacobian.selection import Selection
 from lax_linalg.jacobian.slabs import convolution_entries
-from lax_linalg.jacobian.windows import windowed_cost, windowed_entries, windowed_rows
+from lax_linalg.jacobian.windows import windowed_cost, windowed_entries, windowed_peak, windowed_rows
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.convolution import Convolution
 from lax_linalg.operators.dense import Dense
@@ -120,11 +120,10 @@ def structured_entries(
         term = node.terms[0]
         if term.operator is not None and term.source is graph.input and term.index is None:
             return _assembled(term, scale, into=into).astype(dtype)
-    images, rows = _images_cost(graph, n), rows_cost(graph, shape[0])
-    bands, windows = banded_cost(graph), windowed_cost(graph)
-    if bands is not None and windows is not None and min(bands, windows) < min(images, rows):
-        return (banded_entries if bands < windows else windowed_entries)(graph, shape, dtype, into=into)
-    if rows < images:
+    way, _ = _cheapest(graph, shape)
+    if way in ("bands", "windows"):
+        return (banded_entries if way == "bands" else windowed_entries)(graph, shape, dtype, into=into)
+    if way == "rows":
         return row_entries(graph, shape[0], dtype)
     if out.index is None and len(node.terms) == 1:
         term = node.terms[0]
@@ -286,8 +285,20 @@ def structured_cost(graph: Graph, shape: tuple[int, int]) -> float:
         >>> structured_cost(derivative_graph(lambda x: jnp.ones((4, 3)) @ x, jnp.zeros(3)), (4, 3))
         24.0
     """
-    costs = (_images_cost(graph, shape[1]), rows_cost(graph, shape[0]), banded_cost(graph), windowed_cost(graph))
-    return 2.0 * math.prod(shape) + min(cost for cost in costs if cost is not None)
+    return 2.0 * math.prod(shape) + _cheapest(graph, shape)[1]
+
+
+def _cheapest(graph: Graph, shape: tuple[int, int]) -> tuple[str, float]:
+    """What `structured_entries` does with several maps, and its cost beside the output."""
+    costs: dict[str, float | None] = {
+        "images": _images_cost(graph, shape[1]),
+        "rows": rows_cost(graph, shape[0]),
+        "windows": windowed_cost(graph),
+        "bands": banded_cost(graph),
+    }
+    serving = {way: cost for way, cost in costs.items() if cost is not None}
+    way = min(serving, key=serving.__getitem__)
+    return way, serving[way]
 
 
 def _images_cost(graph: Graph, n: int) -> float:
@@ -302,8 +313,10 @@ def _images_cost(graph: Graph, n: int) -> float:
     return cost
 
 
-def peak_entries(graph: Graph, shape: tuple[int, int]) -> int:
-    """How many entries the largest intermediate batch of `structured_entries` has; 0 where one map is assembled.
+def peak_entries(graph: Graph, shape: tuple[int, int], *, shared: bool = False) -> int:
+    """How many entries the largest array of `structured_entries` beside the matrix has; 0 where one map is assembled.
+
+    With `shared`, no fewer than all devices of `shared_entries` have together.
 
     Example:
         >>> from lax_linalg.jacobian.graph import derivative_graph
@@ -312,7 +325,10 @@ def peak_entries(graph: Graph, shape: tuple[int, int]) -> int:
     """
     if len(graph.nodes) <= 2 and all(t.operator is not None for node in graph.nodes[1:] for t in node.terms):
         return 0
-    return shape[1] * max(node.size for node in graph.nodes[1:])
+    way = "images" if shared else _cheapest(graph, shape)[0]
+    if way in ("bands", "windows"):
+        return banded_peak(graph) if way == "bands" else windowed_peak(graph)
+    return shape[way == "images"] * max(node.size for node in graph.nodes[1:])
 
 
 def product_cost(A: LinearOperator) -> float:

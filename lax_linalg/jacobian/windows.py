@@ -63,6 +63,21 @@ def windowed_cost(graph: Graph) -> float | None:
     return walk.cost + PLACING * math.prod(window.blocks.shape)
 
 
+def windowed_peak(graph: Graph) -> int:
+    """Entries of the largest array that `windowed_entries` makes beside the matrix, where it can serve.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> from lax_linalg.jacobian.graph import derivative_graph
+        >>> conv = la.Convolution(jnp.ones((3, 1, 1, 1)), (4, 1))
+        >>> windowed_peak(derivative_graph(lambda x: conv.apply(conv.apply(x[None]))[0], jnp.zeros((4, 1, 1))))
+        20
+    """
+    walk = _Walk(None)
+    walk.band(graph)
+    return walk.peak
+
+
 def windowed_entries(
     graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Callable[[Hashable], jax.Array] | None = None
 ) -> jax.Array:
@@ -88,24 +103,19 @@ def windowed_entries(
     else:
         matrix = into(("windows", shape, window.blocks.shape, sizes, window.stride, window.front))
     matrix = matrix.reshape(height, width * o, sizes[0], sizes[1] * i)
-    rows = window.pixels(0)
-    inside = (rows >= 0) & (rows < sizes[0])
+    # the same number of input rows for every output row: at the borders they are moved inwards, with zeros for the rest
+    first_rows, count = window.pixels(0)[:, 0], min(a, sizes[0])
+    shift = np.clip(first_rows, 0, sizes[0] - count) - first_rows
+    before, behind = max(0, -int(shift.min())), max(0, int(shift.max()) + count - a)
 
-    def put(matrix: jax.Array, h: Any, row: Any, low: int, high: int) -> jax.Array:
-        """The windows of output row h, of which the input has rows low … high − 1, the first being its row `row`."""
-        return _put(matrix, jax.lax.dynamic_index_in_dim(blocks, h, 0)[:, :, low:high], window, sizes[1], h, row)
+    def put(h: jax.Array, matrix: jax.Array) -> jax.Array:
+        first = h * window.stride[0] - window.front[0]
+        row = jnp.clip(first, 0, sizes[0] - count)
+        strip = jnp.pad(jax.lax.dynamic_index_in_dim(blocks, h, 0), ((0, 0), (0, 0), (before, behind), (0, 0)))
+        moved = jax.lax.dynamic_slice_in_dim(strip, row - first + before, count, axis=2)
+        return _put(matrix, moved, window, sizes[1], h, row)
 
-    whole = np.flatnonzero(inside.all(axis=1))
-    start, inner = (int(whole[0]), whole.size) if whole.size else (height, 0)
-    if inner:
-        stride, front = window.stride[0], window.front[0]
-        matrix = jax.lax.fori_loop(
-            start, start + inner, lambda h, matrix: put(matrix, h, h * stride - front, 0, a), matrix
-        )
-    for h in (*range(start), *range(start + inner, height)):
-        reached = np.flatnonzero(inside[h])
-        if reached.size:
-            matrix = put(matrix, h, int(rows[h, reached[0]]), int(reached[0]), int(reached[-1]) + 1)
+    matrix = jax.lax.fori_loop(0, height, put, matrix)
     return matrix.reshape(shape)
 
 
@@ -166,6 +176,7 @@ class _Walk(Walk):
         if isinstance(left, Diagonal):
             shape = (self.height(node), width, channels, *reach, cin)
             self.cost += 2.0 * math.prod(shape)
+            self.peak = max(self.peak, math.prod(shape))
             if self.dtype is None:
                 return _Window(jax.ShapeDtypeStruct(shape, A.dtype), stride, front)
             taps = jnp.zeros((*reach, cin, cout), kernel.dtype)
@@ -179,6 +190,7 @@ class _Walk(Walk):
         wider = tuple(s * (n - 1) + r for s, n, r in zip(stride, (a, b), reach))
         shape = (rows, columns, o, *wider, cin)
         self.cost += 2.0 * math.prod(left.blocks.shape) * math.prod(wider) * cin + 4.0 * math.prod(shape)
+        self.peak = max(self.peak, math.prod(shape), a * b * channels * math.prod(wider) * cin)
         strides = tuple(s * t for s, t in zip(stride, left.stride))
         fronts = tuple(s * f + g for s, f, g in zip(stride, left.front, front))
         if self.dtype is None:

@@ -161,6 +161,7 @@ def test_a_deleted_array_is_refused():
         la.materialize(J, out=matrix)
 
 
+@pytest.mark.filterwarnings("ignore:Some donated buffers")
 def test_under_transformations():
     J, wanted = case(0)
 

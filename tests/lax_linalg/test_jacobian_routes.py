@@ -22,7 +22,7 @@ from lax_linalg.jacobian.coloring import coloring_of
 from lax_linalg.jacobian.graph import derivative_graph
 from lax_linalg.jacobian.rows import row_entries, rows_cost
 from lax_linalg.jacobian.slabs import convolution_entries
-from lax_linalg.jacobian.structured import structured_cost
+from lax_linalg.jacobian.structured import peak_entries, structured_cost
 from lax_linalg.jacobian.windows import windowed_cost, windowed_entries
 
 W = jnp.asarray(np.random.default_rng(0).standard_normal((4, 4)), jnp.float32)
@@ -146,6 +146,16 @@ def test_bands_serve_where_they_cost_less_and_images_without_wrapping_only():
     for f in (lambda x: around.apply(around.apply(x[None]))[0], jnp.tanh, lambda x: x[1:]):
         graph = derivative_graph(f, jnp.ones((12, 4, 2)))
         assert banded_cost(graph) is None and windowed_cost(graph) is None
+
+
+def test_windows_and_rows_take_little_memory_beside_the_matrix():
+    large = la.Convolution(jnp.ones((3, 3, 8, 8)), (32, 32))
+    graph = derivative_graph(lambda x: large.apply(jnp.tanh(large.apply(x[None])))[0], jnp.ones((32, 32, 8)))
+    assert peak_entries(graph, (8192, 8192)) == 8192 * 5 * 5 * 8  # a window for each output
+    assert peak_entries(graph, (8192, 8192), shared=True) == 8192 * 8192
+    square = jnp.ones((30, 30))
+    few = derivative_graph(lambda x: square[:2] @ jnp.tanh(square @ jnp.tanh(square @ x)), jnp.ones(30))
+    assert peak_entries(few, (2, 30)) == 2 * 30
 
 
 def test_calls_that_give_integers_too_are_not_taken_for_constants():
