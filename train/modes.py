@@ -56,7 +56,7 @@ def compare(
         steps: updates instead of the preset's; 0 for the preset's.
 
     Returns:
-        An iterator of `Outcome`, each as soon as its runs are done.
+        An iterator of `Outcome`, each as soon as its runs are done; it ends when a run is interrupted.
 
     Raises:
         ConfigError: for fewer than one seed, or a preset that is not of a normalised GAN.
@@ -81,7 +81,8 @@ def compare(
                     display="none",
                     tensorboard=False,
                 )
-                train_and_evaluate(config, folder)
+                if train_and_evaluate(config, folder)["status"] == "interrupted":
+                    return  # the same command goes on from here
                 lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
                 ends.append([line for line in lines if line["kind"] == "eval"][-1])
             yield Outcome(

@@ -107,11 +107,12 @@ def test_the_table_compares_the_presets_over_seeds(tmp_path, monkeypatch):
 
     def train(config, folder):
         ran.append(config)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         high = 0.9 + 0.02 * config.seed if "spectral" in config.model_options else 0.5
         lines = [{"kind": "eval", "step": step, "modes": 7.0 + config.seed, "high_quality": high} for step in (0, 9)]
         lines[0]["modes"] = 0.0
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return {"status": "finished" if config.seed < 2 else "interrupted"}
 
     monkeypatch.setattr(modes, "train_and_evaluate", train)
     ring = preset(TrainConfig, pathlib.Path(__file__).parents[2] / "scripts" / "presets" / "ring.flags")
@@ -123,6 +124,8 @@ def test_the_table_compares_the_presets_over_seeds(tmp_path, monkeypatch):
     ]
     one, other = (config.model_options for config in (ran[0], ran[2]))
     assert one == ring.model_options and other == one.replace("=spectral", "=none")
+    # Ctrl-C stops the whole table, not one run of it
+    assert list(modes.compare({"ring": ring}, tmp_path / "more", seeds=5)) == [] and ran[-1].seed == 2
     for presets, seeds, message in ((({}), 0, "at least one"), ({"a": TrainConfig()}, 1, "no normalisation=spectral")):
         with pytest.raises(ConfigError, match=message):
             list(modes.compare(presets, tmp_path, seeds))
