@@ -32,6 +32,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.experimental.buffer_callback import buffer_callback
 
 from lax_linalg.concrete import above_rounding, decided
@@ -157,7 +158,7 @@ def _cores() -> int:
 
 def _worth_sharing(a: jax.Array) -> bool:
     """Whether a is a large stack in this CPU's memory, known outside of any program."""
-    if isinstance(a, jax.core.Tracer) or a.size * min(a.shape[-2:]) < SHARED_WORK or _cores() == 1:
+    if isinstance(a, Tracer) or a.size * min(a.shape[-2:]) < SHARED_WORK or _cores() == 1:
         return False
     (device, *others), count = a.devices(), math.prod(a.shape[:-2])
     return device.platform == "cpu" and not others and count >= 2 * _cores() and _route.get() != "host"
