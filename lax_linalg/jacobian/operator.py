@@ -20,9 +20,11 @@ from lax_linalg.jacobian.reuse import formed
 from lax_linalg.jacobian.routes import METHODS, Route, plan
 from lax_linalg.jacobian.structured import operator_of
 from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.lazy import Product, Sum
 from lax_linalg.verbs.arithmetic import conj, transpose
-from lax_linalg.verbs.basic import materialize, require_dense
+from lax_linalg.verbs.basic import dense, materialize, require_dense
+from lax_linalg.verbs.functions import power
 from lax_linalg.verbs.svd import svdvals
 
 DEFAULT_MEMORY_BUDGET = 64 * 2**20
@@ -189,6 +191,13 @@ def _(A: Jacobian) -> jax.Array:
     if structure is None or isinstance(structure, (Product, Sum)):
         return svdvals.fallback(A)
     return svdvals(structure)
+
+
+@power.rule(Jacobian, cost="O(1), lazy, for integers; O(n³ log p) else, and in half precision")
+def _(A: Jacobian, p: int | float | jax.Array) -> LinearOperator:
+    """Repeated squaring; in half precision of the matrix, since f would round every product."""
+    half = jnp.finfo(A.dtype).bits < 32
+    return power.fallback(Dense(dense(A)) if half else A, p)
 
 
 @transpose.rule(Jacobian, cost="O(1)")

@@ -13,7 +13,7 @@ from lax_linalg.operators.tridiagonal import Tridiagonal, binary_scale, require_
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
 from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
 from lax_linalg.verbs.norms import norm, opnorm
 from lax_linalg.verbs.solve import by_columns, require_nonzero, solve
@@ -187,7 +187,7 @@ def _(A: Bidiagonal) -> jax.Array:
 @det.rule(Bidiagonal, cost="O(n)")
 def _(A: Bidiagonal) -> jax.Array:
     """Product of the diagonal."""
-    return jnp.prod(diag(A).astype(compute_dtype(A.dtype)))
+    return product(diag(A).astype(compute_dtype(A.dtype)))
 
 
 @logabsdet.rule(Bidiagonal, cost="O(n)")

@@ -14,7 +14,7 @@ from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigenvalues
 from lax_linalg.verbs.functions import exp, log, power, sqrt
 from lax_linalg.verbs.norms import norm, opnorm, require_p, scaled_norm
@@ -249,9 +249,9 @@ def _(A: Circulant) -> jax.Array:
     """Product of the DFT of the first column."""
     w, n = A.eigenvalues, A.shape[0]
     if not _is_real(A):
-        return jnp.prod(w)
+        return product(w)
     single, paired = _split(w, n)
-    return jnp.prod(single) * jnp.prod(paired.real**2 + paired.imag**2)
+    return product(jnp.concatenate([single, paired.real**2 + paired.imag**2]))
 
 
 @logabsdet.rule(Circulant, cost="O(n log n)")

@@ -12,7 +12,7 @@ from lax_linalg.operators.dense import Dense
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigen, sorted_eigenvalues
 from lax_linalg.verbs.functions import exp, log, sqrt
 from lax_linalg.verbs.lu import LU, lu
@@ -236,7 +236,7 @@ for _predicate in (issymmetric, isnormal, isdiag, istriu, istril):
 @det.rule(Diagonal, cost="O(n)")
 def _(A: Diagonal) -> jax.Array:
     """Product of the diagonal."""
-    return jnp.prod(_computed(A))
+    return product(_computed(A))
 
 
 @logabsdet.rule(Diagonal, cost="O(n)")

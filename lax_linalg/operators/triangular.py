@@ -14,7 +14,7 @@ from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, dense, diag, materialize
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
 from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
 from lax_linalg.verbs.functions import exp, log, sqrt
 from lax_linalg.verbs.lu import LU, lu
@@ -197,7 +197,7 @@ def _pivots(A: Triangular) -> jax.Array:
 @det.rule(Triangular, cost="O(n)")
 def _(A: Triangular) -> jax.Array:
     """Product of the diagonal."""
-    return jnp.prod(_pivots(A))
+    return product(_pivots(A))
 
 
 @logabsdet.rule(Triangular, cost="O(n)")

@@ -15,7 +15,7 @@ from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
 from lax_linalg.verbs.eigen import eigvals
 from lax_linalg.verbs.functions import exp, log, sqrt
 from lax_linalg.verbs.norms import norm, opnorm
@@ -142,7 +142,7 @@ def _(A: TriangularToeplitz) -> jax.Array:
 @det.rule(TriangularToeplitz, cost="O(n)")
 def _(A: TriangularToeplitz) -> jax.Array:
     """The n-th power of the first coefficient."""
-    return jnp.prod(diag(A).astype(compute_dtype(A.dtype)))
+    return product(diag(A).astype(compute_dtype(A.dtype)))
 
 
 @logabsdet.rule(TriangularToeplitz, cost="O(n)")

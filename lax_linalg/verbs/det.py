@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lax_linalg import platform
 from lax_linalg.concrete import decided, require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
@@ -26,6 +27,36 @@ class LogAbsDet(NamedTuple):
 
     logabs: jax.Array
     sign: jax.Array
+
+
+@jax.jit
+def product(d: jax.Array) -> jax.Array:
+    """∏ d_i of factors d [n], which over- or underflows only where the product itself does.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(product(jnp.array([1e30, 1e30, 1e-30, 1e-30])).round(4))  # 1e60 is no float32
+        1.0
+    """
+    n = d.shape[0]
+    d = jnp.concatenate([d, jnp.ones((1 << max(n - 1, 0).bit_length()) - n, d.dtype)])
+    exponents = jnp.zeros(d.shape, jnp.int32)
+    while True:
+        modulus = jax.lax.stop_gradient(jnp.maximum(jnp.abs(d.real), jnp.abs(d.imag)))
+        exponent = jnp.where(modulus > 0, jnp.frexp(modulus)[1], 0)
+        d, exponents = _by_power_of_two(d, -exponent), exponents + exponent
+        if d.shape[0] == 1:
+            largest = 2 * (jnp.finfo(d.dtype).maxexp - 1)
+            return _by_power_of_two(d[0], jnp.clip(exponents[0], -largest, largest))
+        d, exponents = d[::2] * d[1::2], exponents[::2] + exponents[1::2]
+
+
+def _by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:
+    """x · 2^exponent in two steps, because the power itself may over- or underflow where the result does not."""
+    half = exponent // 2
+    for part in (half, exponent - half):
+        x = x * jnp.ldexp(jnp.ones((), x.real.dtype), part).astype(x.dtype)
+    return x
 
 
 def sum_logabsdet(d: jax.Array) -> LogAbsDet:
@@ -57,7 +88,7 @@ def require_regular(logabs: jax.Array, sign: jax.Array) -> None:
 
 @verb(algorithm="LU of the materialised matrix.", cost="O(n³)", square=True)
 def det(A: LinearOperator) -> jax.Array:
-    """Determinant; for many factors it over- or underflows, `logabsdet` does not.
+    """Determinant; of a large matrix it often over- or underflows, `logabsdet` does not.
 
     Args:
         A: square operator or array [n, n].
@@ -74,7 +105,41 @@ def det(A: LinearOperator) -> jax.Array:
         >>> float(la.det([[2.0, 0.0], [0.0, 4.0]]))
         8.0
     """
-    return jnp.linalg.det(dense(A))
+    return _dense_det(dense(A))
+
+
+@jax.custom_jvp
+def _dense_det(a: jax.Array) -> jax.Array:
+    factors, pivots, _ = jax.lax.linalg.lu(a)
+    exchanges = jnp.sum(pivots != jnp.arange(a.shape[0], dtype=pivots.dtype))
+    return product(jnp.diagonal(factors)) * jnp.where(exchanges % 2, -1, 1).astype(a.dtype)
+
+
+@_dense_det.defjvp
+def _dense_det_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    return _dense_det(a), jnp.sum(_cofactors(a) * da)
+
+
+def _cofactors(a: jax.Array) -> jax.Array:
+    """The derivatives ∂ det A / ∂ a_ij, singular matrices included."""
+    if a.size == 0:
+        return a
+    pivots = jnp.abs(jnp.diagonal(jax.lax.linalg.lu(jax.lax.stop_gradient(a))[0]))
+    regular = jnp.min(pivots) > jnp.finfo(a.dtype).eps ** 0.5 * jnp.max(pivots)
+
+    def by_inverse(a: jax.Array) -> jax.Array:
+        safe = jnp.where(regular, a, jnp.eye(a.shape[0], dtype=a.dtype))  # a batch runs both branches
+        return _dense_det(safe) * jnp.linalg.inv(safe).T
+
+    def by_svd(a: jax.Array) -> jax.Array:
+        # adj(U Σ Vᴴ) = det(U Vᴴ) V adj(Σ) Uᴴ, of which none is an inverse
+        U, s, Vt = platform.svd(a)
+        ones = jnp.ones((1,), s.dtype)
+        others = jnp.cumprod(jnp.concatenate([ones, s[:-1]])) * jnp.cumprod(jnp.concatenate([ones, s[:0:-1]]))[::-1]
+        return _dense_det(U) * _dense_det(Vt) * (U.conj() * others) @ Vt.conj()
+
+    return jax.lax.cond(regular, by_inverse, by_svd, a)
 
 
 @verb(algorithm="LU of the materialised matrix.", cost="O(n³)", square=True)
@@ -98,7 +163,10 @@ def logabsdet(A: LinearOperator) -> LogAbsDet:
         >>> round(float(F.logabs), 2), float(F.sign)
         (-276.31, 1.0)
     """
-    sign, logabs = jnp.linalg.slogdet(dense(A))
+    a = dense(A)
+    if a.shape == (2, 2):  # JAX takes the closed form, which over- and underflows; as a block of a larger matrix LU
+        a = jnp.pad(a, (0, 1)).at[2, 2].set(1)
+    sign, logabs = jnp.linalg.slogdet(a)
     require_regular(logabs, sign)
     return LogAbsDet(logabs, sign)
 

@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from structure_cases import CASES, make
+from verb_oracle import Reference, check_verbs
 
 import lax_linalg as la
+from lax_linalg.operators.base import operator
 from lax_linalg.operators.tridiagonal import solve_by_rotations
+from lax_linalg.verbs.solve import by_columns
 
 SQUARE = tuple(n for n in CASES if make(n, 4, "float32")[0].shape == (4, 4))
 DTYPES = ("float32", "complex64")
@@ -128,6 +131,41 @@ def test_structure_is_kept(name, x64):
     # and under jit, where no value is known
     jitted = jax.jit(combine)(A, B)
     assert isinstance(jitted, kind)
+
+
+@pytest.mark.parametrize(
+    "name", ["definite hermitian", *(pytest.param(n, marks=pytest.mark.slow) for n in ("tridiagonal", "wide toeplitz"))]
+)
+def test_a_transpose_put_around_a_structure_uses_it(name, x64):
+    A, a = make(name, 5, "complex128")
+    check_verbs(la.Transpose(A), (), Reference(a.T))
+
+
+@operator(data=("factor",))
+class Shear(la.LinearOperator):
+    """[[1, a], [0, 1]], known by its products and its systems alone."""
+
+    factor: jax.Array
+
+    @property
+    def shape(self):
+        return 2, 2
+
+    def _matmat(self, X):
+        return jnp.stack([X[0] + self.factor * X[1], X[1]])
+
+
+@la.solve.rule(Shear, cost="O(k)")
+@by_columns
+def _(A, b):
+    """The opposite shear."""
+    return Shear(-A.factor)._matmat(b)
+
+
+def test_systems_of_a_lazy_transpose_are_those_of_the_operator_inside(x64):
+    A = Shear(jnp.asarray(3.0))
+    with la.dense_limit(1):
+        np.testing.assert_array_equal(la.solve(A.T, jnp.array([1.0, 2.0])), [1, -1])
 
 
 def test_tridiagonal_systems_by_rotations_are_backward_stable(x64):

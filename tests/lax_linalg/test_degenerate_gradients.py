@@ -138,3 +138,13 @@ def test_derivatives_exist_where_values_repeat_but_the_function_is_smooth(name, 
     f, h, d = jax.jit(f), 1e-4, np.random.default_rng(1).standard_normal((3, 3))
     slope = (8 * (f(a + h * d) - f(a - h * d)) - f(a + 2 * h * d) + f(a - 2 * h * d)) / (12 * h)
     np.testing.assert_allclose(np.sum(jax.grad(f)(a) * d), slope, rtol=1e-8, atol=1e-8)
+
+
+def test_the_derivative_of_a_determinant_is_its_cofactors_wherever_the_zero_pivot_is(x64):
+    a = np.random.default_rng(0).standard_normal((4, 4))
+    matrices = np.stack([a] * 5)
+    matrices[1][:, 0], matrices[2][:, 2], matrices[3], matrices[4] = 0, 0, np.eye(4, k=1), 0
+    for matrix, got in zip(matrices, jax.jit(jax.vmap(jax.grad(la.det)))(matrices)):
+        for i, j in np.ndindex(4, 4):
+            minor = np.delete(np.delete(matrix, i, 0), j, 1)
+            np.testing.assert_allclose(got[i, j], (-1) ** (i + j) * np.linalg.det(minor), atol=1e-13)

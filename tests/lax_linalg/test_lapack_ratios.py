@@ -1,14 +1,17 @@
 """Test ratios over a table of sizes, dtypes and spectra, as LAPACK's own test programs form them: all below 30.
 
-The table is that of `dchkst`, `ddrvbd` and `dchkge`: zero, identity, evenly spaced, geometric and clustered values down
-to ε, and the same scaled near under- and overflow. Residuals are formed in extended precision, whose range is wider.
-XLA takes subnormal numbers for zero, so that systems near underflow are solved for values that are not small beside it.
+The table is that of `dchkst`, `ddrvev`, `ddrvbd` and `dchkge`: zero, identity, Jordan blocks, evenly spaced, geometric
+and clustered values down to ε, columns of zeros, tall and wide matrices, and the same scaled near under- and overflow.
+Residuals are formed in extended precision, whose range is wider. XLA takes subnormal numbers for zero, so that systems
+near underflow are solved for values that are not small beside it. Of bfloat16 the entries are taken as they are
+rounded, and the ratios are those of float32, in which verbs compute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -29,16 +32,17 @@ def values(kind: str, n: int, eps: float) -> np.ndarray:
         "one large": np.r_[1.0, np.full(n, eps)][:n],
         "one small": np.r_[np.ones(max(n - 1, 0)), eps][:n] if n > 1 else np.ones(n),
         "moderate": 1e-2**t,
+        "mild": 0.25**t,
     }[kind]
 
 
 KINDS = ("zero", "identity", "evenly spaced", "geometric", "one large", "one small", "moderate")
+DEFICIENT = ("first column zero", "last column zero", "half the columns zero")  # LU meets a pivot that is zero exactly
 SCALES = ("1", "near underflow", "near overflow")
 
 
-def scale_of(name: str, dtype: type) -> float:
+def scale_of(name: str, limits: np.finfo) -> float:
     """A power of two: near underflow is that of LAPACK, a quarter of the smallest normal number over ε."""
-    limits = np.finfo(dtype)
     exponent = int(limits.minexp) + int(limits.nmant) - 2
     return 2.0 ** {"1": 0, "near underflow": exponent, "near overflow": -exponent}[name]
 
@@ -53,7 +57,7 @@ class Ratios:
 
     def __init__(self, a: np.ndarray):
         self.a, self.n = wide(a), max(*a.shape, 1)
-        self.eps = float(np.finfo(a.dtype).eps)
+        self.eps = float(limits_of(a.dtype).eps)
         self.norm = frobenius(self.a)
 
     def small(self, residual: np.ndarray, scale: float | None = None) -> None:
@@ -64,6 +68,11 @@ class Ratios:
     def unitary(self, Q: np.ndarray) -> None:
         Q = wide(Q)
         self.small(Q.conj().T @ Q - np.eye(Q.shape[1]), 1.0)
+
+
+def limits_of(dtype: np.dtype) -> np.finfo:
+    """Those of the dtype in which verbs compute."""
+    return np.finfo("float32" if dtype == jnp.bfloat16 else dtype)
 
 
 def wide(x: np.ndarray) -> np.ndarray:
@@ -85,7 +94,20 @@ def check_svd(a, r):
     r.unitary(Vt.conj().T)
     assert np.all(np.diff(S) <= 0)
     assert np.all(S >= 0)
-    r.small(wide(la.svdvals(a)) - wide(S), float(r.norm))
+    s = la.svdvals(a)
+    assert s.dtype == S.dtype == limits_of(a.dtype).dtype
+    r.small(wide(s) - wide(S), float(r.norm))
+
+
+def check_norms(a, r):
+    sigma = np.linalg.svd((r.a / (r.norm or 1)).astype(complex), compute_uv=False)  # in units of the norm
+    largest = r.norm * sigma.max(initial=0)
+    r.small(wide(la.norm(a)) - r.norm)
+    r.small(wide(la.opnorm(a)) - largest)
+    for p, axis in ((1, 0), (np.inf, 1)):
+        r.small(wide(la.opnorm(a, p)) - np.abs(r.a).sum(axis).max(initial=0), r.norm * r.n**0.5)
+    if a.size and sigma.min() > 1e-3 * sigma.max():
+        r.small(wide(la.cond(a)) - sigma.max() / sigma.min(), (sigma.max() / sigma.min()) ** 2)
 
 
 def check_schur(a, r):
@@ -99,6 +121,10 @@ def check_eigen(a, r):
     w, V = map(np.asarray, la.eigen(a))
     r.small(r.a @ wide(V) - wide(V) * wide(w), r.norm * frobenius(wide(V)))
     r.small(np.linalg.norm(V, axis=0) - 1, 1.0)
+    unit = (r.a / (r.norm or 1)).astype(complex)
+    for value in wide(la.eigvals(a)) / (r.norm or 1):  # each is an eigenvalue of a matrix nearby
+        nearest = np.linalg.svd(unit - complex(value) * np.eye(len(a)), compute_uv=False)[-1]
+        r.small(nearest, 1.0)
 
 
 def check_hermitian(a, r):
@@ -123,7 +149,7 @@ def check_lu(a, r):
 def check_polar(a, r):
     U, P = map(np.asarray, la.polar(a))
     r.small(wide(U) @ wide(P) - r.a)
-    r.unitary(U)
+    r.unitary(U if U.shape[0] >= U.shape[1] else U.conj().T)
     np.testing.assert_array_equal(P, P.conj().T)
 
 
@@ -136,6 +162,39 @@ def check_solve(a, r):
     b = np.cos(np.arange(1.0 * len(a))).astype(a.dtype)
     x = wide(la.solve(a, b))
     r.small(r.a @ x - b, r.norm * frobenius(x))
+
+
+def check_inv(a, r):
+    X = wide(la.materialize(la.inv(a)))
+    r.small(r.a @ X - np.eye(len(a)), r.norm * frobenius(X))
+
+
+def check_det(a, r):
+    logabs, sign = map(np.asarray, la.logabsdet(a))
+    if not r.a.any(0).all():
+        assert logabs == -np.inf
+        assert la.det(a) == 0
+        return
+    unit = (r.a / (r.norm or 1)).astype(complex)
+    want_sign, want = np.linalg.slogdet(unit)
+    want += len(a) * np.log(r.norm or 1)
+    kappa = np.linalg.cond(unit) if len(a) else 1.0
+    r.small(wide(logabs) - want, kappa + abs(want))
+    r.small(wide(sign) - want_sign, kappa)
+    if abs(want) < 80:
+        r.small(wide(la.det(a)) / np.exp(wide(want)) - wide(sign), kappa + abs(want))
+    if not np.iscomplexobj(a) and sign > 0:
+        assert la.logdet(a) == logabs
+
+
+def check_lstsq(a, r):
+    b = np.cos(np.arange(1.0 * len(a))).astype(a.dtype)
+    x, b = wide(la.lstsq(a, b)), wide(b)
+    r.small(r.a.conj().T @ (b - r.a @ x), r.norm * (r.norm * frobenius(x) + frobenius(b)))
+    # the smallest solution lies in the range of Aᴴ
+    left, sigma, right = np.linalg.svd((r.a / (r.norm or 1)).astype(complex), full_matrices=False)
+    rows = right[sigma > len(left) * r.eps]
+    r.small(x - rows.conj().T @ (rows @ x.astype(complex)), 10 * frobenius(x))
 
 
 def check_pinv(a, r):
@@ -170,28 +229,48 @@ def check_log(a, r):
 
 
 # name -> (what it takes, the spectra it is meaningful for, the check)
-EVERY, REGULAR = KINDS, tuple(k for k in KINDS if k != "zero")
+EVERY = (*KINDS, *DEFICIENT)
 DECISIVE = ("zero", "identity", "moderate")  # every value is either far above or at zero
+REGULAR = ("identity", "moderate", "evenly spaced", "one small", "geometric")
 FACTORISATIONS: dict[str, tuple[str, tuple[str, ...], Callable[[np.ndarray, Ratios], None]]] = {
     "svd": ("general", EVERY, check_svd),
+    "norms": ("general", EVERY, check_norms),
     "polar": ("general", EVERY, check_polar),
     "qr": ("general", EVERY, check_qr),
     "lu": ("general", EVERY, check_lu),
-    "solve": ("general", ("identity", "moderate", "evenly spaced", "one small", "geometric"), check_solve),
+    "solve": ("general", REGULAR, check_solve),
+    "inv": ("general", REGULAR, check_inv),
+    "det": ("general", (*DECISIVE, *DEFICIENT), check_det),
+    "lstsq": ("general", (*DECISIVE, *DEFICIENT), check_lstsq),
     "pinv": ("general", DECISIVE, check_pinv),
-    "schur": ("nonnormal", EVERY, check_schur),
-    "eigen": ("nonnormal", EVERY, check_eigen),
-    "exp": ("nonnormal", EVERY, check_exp),
-    "hermitian": ("hermitian", EVERY, check_hermitian),
-    "cholesky": ("definite", ("identity", "moderate"), check_cholesky),
-    "sqrt": ("definite", ("identity", "moderate"), check_sqrt),
-    "log": ("definite", ("identity", "moderate"), check_log),
+    "schur": ("nonnormal", (*KINDS, "jordan"), check_schur),
+    "eigen": ("nonnormal", (*KINDS, "jordan"), check_eigen),
+    "exp": ("nonnormal", (*KINDS, "jordan"), check_exp),
+    "hermitian": ("hermitian", KINDS, check_hermitian),
+    "cholesky": ("definite", ("identity", "mild"), check_cholesky),
+    "sqrt": ("definite", ("identity", "mild"), check_sqrt),
+    "log": ("definite", ("identity", "mild"), check_log),
 }
+for _shape in ("tall", "wide"):
+    for _name, _kinds in (("svd", EVERY), ("polar", EVERY), ("qr", EVERY), ("lu", EVERY), ("lstsq", DECISIVE)):
+        FACTORISATIONS[f"{_name}, {_shape}"] = (_shape, _kinds, FACTORISATIONS[_name][2])
 
 
-def matrix(what: str, s: np.ndarray, generator: np.random.Generator, complex_: bool) -> np.ndarray:
-    """A matrix with the values s as singular values or eigenvalues."""
-    n = len(s)
+def matrix(what: str, kind: str, n: int, eps: float, complex_: bool) -> np.ndarray:
+    """A matrix with the values of this kind as singular values or eigenvalues."""
+    generator = np.random.default_rng(n)
+    if kind in DEFICIENT:
+        a = matrix(what, "moderate", n, eps, complex_)
+        k = a.shape[1]
+        a[:, {"first": slice(0, 1), "last": slice(max(k - 1, 0), k), "half": slice(k // 2, k)}[kind.split()[0]]] = 0
+        return a
+    if kind == "jordan":
+        return np.eye(n) + np.eye(n, k=-1) + (0j if complex_ else 0)
+    s = values(kind, n, eps)
+    if what in ("tall", "wide"):
+        long = unitary(generator, n + n // 2 + 1, complex_)[:, :n]
+        a = long * s @ unitary(generator, n, complex_)
+        return a if what == "tall" else a.T.copy()
     if np.array_equal(s, np.ones(n)):
         return np.eye(n) + (0j if complex_ else 0)
     Q = unitary(generator, n, complex_)
@@ -205,25 +284,27 @@ def matrix(what: str, s: np.ndarray, generator: np.random.Generator, complex_: b
     return (a + a.conj().T) / 2
 
 
+DTYPES = ("float32", "float64", "complex64", "complex128", "bfloat16")
+THIN = ((0, "float32"), (1, "complex64"), (3, "bfloat16"), (16, "float64"))
+
+
 def pairs():
-    for dtype in ("float32", "float64", "complex64", "complex128"):
+    for dtype in DTYPES:
         for n in SIZES:
-            default = (n, dtype) in ((0, "float32"), (1, "float64"), (5, "float32"), (40, "float64"))
-            yield pytest.param(n, dtype, marks=() if default else pytest.mark.slow)
+            yield pytest.param(n, dtype, marks=() if (n, dtype) in THIN else pytest.mark.slow)
 
 
 @pytest.mark.parametrize(("n", "dtype"), list(pairs()))
 def test_ratios(n, dtype, x64):
-    eps = float(np.finfo(dtype).eps)
+    limits = limits_of(jnp.dtype(dtype))
     failures = []
     for name, (what, kinds, check) in FACTORISATIONS.items():
         for kind in kinds:
             for scale in SCALES:
-                if name == "solve" and scale == "near underflow" and kind not in DECISIVE:
+                if name in ("solve", "inv") and scale == "near underflow" and kind not in DECISIVE:
                     continue
-                generator = np.random.default_rng(n)
-                a = matrix(what, values(kind, n, eps), generator, dtype.startswith("complex"))
-                a = (a * scale_of(scale, np.dtype(dtype).type)).astype(dtype)
+                a = matrix(what, kind, n, float(limits.eps), dtype.startswith("complex"))
+                a = (a * scale_of(scale, limits)).astype(jnp.dtype(dtype))
                 try:
                     check(a, Ratios(a))
                 except Exception as error:
