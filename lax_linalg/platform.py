@@ -136,10 +136,8 @@ def each(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> print(each(svdvals, jnp.ones((2, 1, 3, 1)) ** 2))
-        [[[1.7320508]]
-        <BLANKLINE>
-         [[1.7320508]]]
+        >>> each(svdvals, jnp.ones((4, 2, 3, 5))).shape
+        (4, 2, 3)
     """
     if _worth_sharing(a):
         return _on_all_cores(function, a)

@@ -70,7 +70,7 @@ def test_stopped_then_killed_then_finished_equals_uninterrupted(whole, tmp_path)
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["status"] == "interrupted"
     assert out.splitlines()[-1].startswith(f"interrupted at step {summary['step']}: ")
-    assert 0 < summary["step"] < STEPS
+    assert summary["step"] < STEPS  # 0 if it is told to stop before the first update
 
     process = start("train", *flags)
     stop_at(process, workdir, signal.SIGKILL, chance.randint(1, 30), chance.uniform(0, 0.05))
