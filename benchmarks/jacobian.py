@@ -350,7 +350,8 @@ def flops_of(method: str, mesh: Any) -> float:
         return x
 
     x = jax.ShapeDtypeStruct((8, 8, 4), jnp.float32)
-    analysis: Any = jacobian_entries.lower(network, x, (), method=method, mesh=mesh).compile().cost_analysis()
+    entries = jax.jit(jacobian_entries, static_argnames=("f", "method", "mesh"))
+    analysis: Any = entries.lower(network, x, (), method=method, mesh=mesh).compile().cost_analysis()
     return (analysis[0] if isinstance(analysis, list) else analysis)["flops"]
 
 

@@ -9,15 +9,14 @@ since its taps are the same for every h; zeros outside of the band are neither m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lax_linalg.jacobian.graph import Graph, Node, Term
-from lax_linalg.jacobian.slabs import row_matrices
+from lax_linalg.jacobian.slabs import Memory, matrix_for, row_matrices
 from lax_linalg.operators.convolution import Convolution
 
 
@@ -70,33 +69,11 @@ def banded_cost(graph: Graph, *, shared: bool = False) -> float | None:
         >>> banded_cost(derivative_graph(f, jnp.zeros((9, 9, 1))))
         128304.0
     """
-    walk = Walk(None)
-    walk.shared = shared
-    try:
-        walk.band(graph)
-    except Unsupported:
-        return None
-    return walk.cost
+    walk = Walk.counted(graph, shared=shared)
+    return None if walk is None else walk.cost
 
 
-def banded_peak(graph: Graph) -> int:
-    """Entries of the largest band that `banded_entries` makes, where it can serve.
-
-    Example:
-        >>> import lax_linalg as la
-        >>> from lax_linalg.jacobian.graph import derivative_graph
-        >>> conv = la.Convolution(jnp.ones((3, 1, 1, 1)), (4, 1))
-        >>> banded_peak(derivative_graph(lambda x: conv.apply(conv.apply(x[None]))[0], jnp.zeros((4, 1, 1))))
-        20
-    """
-    walk = Walk(None)
-    walk.band(graph)
-    return walk.peak
-
-
-def banded_entries(
-    graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Callable[[Hashable], jax.Array] | None = None
-) -> jax.Array:
+def banded_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Memory | None = None) -> jax.Array:
     """All entries [m, n] of a derivative that `banded_cost` can serve; `into` as for `convolution_entries`.
 
     Example:
@@ -113,10 +90,7 @@ def banded_entries(
     band = Walk(dtype).band(graph)
     blocks, height = band.blocks.astype(dtype), image_of(graph.input)[0]
     count, p, width, q = blocks.shape
-    if into is None:
-        matrix = jnp.zeros(shape, dtype)
-    else:
-        matrix = into(("bands", shape, blocks.shape, height, band.stride, band.front))
+    matrix = matrix_for(("bands", shape, blocks.shape, height, band.stride, band.front), shape, dtype, into)
     rows, inside = band.rows(), band.inside(height)
     whole = np.flatnonzero(inside.all(axis=1))
     first, inner = (int(whole[0]), whole.size) if whole.size else (count, 0)
@@ -188,6 +162,26 @@ class Walk:
     def __init__(self, dtype: Any, first: Any = None, count: int = 0):
         self.dtype, self.first, self.count, self.cost = dtype, first, count, 0.0
         self.shared, self.peak = first is not None, 0
+
+    @classmethod
+    def counted(cls, graph: Graph, *, shared: bool = False) -> Self | None:
+        """The walk without numbers, for its `cost` and its `peak`, the entries of its largest array; None if it cannot.
+
+        Example:
+            >>> import lax_linalg as la
+            >>> from lax_linalg.jacobian.graph import derivative_graph
+            >>> conv = la.Convolution(jnp.ones((3, 1, 1, 1)), (4, 1))
+            >>> graph = derivative_graph(lambda x: conv.apply(conv.apply(x[None]))[0], jnp.zeros((4, 1, 1)))
+            >>> Walk.counted(graph).peak
+            20
+        """
+        walk = cls(None)
+        walk.shared = shared
+        try:
+            walk.band(graph)
+        except Unsupported:
+            return None
+        return walk
 
     def height(self, node: Node) -> int:
         """How many rows of a node's image are at hand, where it is the output's."""

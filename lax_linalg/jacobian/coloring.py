@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from jax.sharding import Mesh, PartitionSpec
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.jacobian.graph import Graph, Term, derivative_graph
 from lax_linalg.jacobian.materialize import columns_of
+from lax_linalg.jacobian.slabs import Memory, matrix_for
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.convolution import Convolution
 from lax_linalg.operators.kronecker import Kronecker
@@ -327,7 +328,7 @@ def shared_coloured(
     return jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=spec, check_vma=False)(x, args)
 
 
-def placed(values: jax.Array, coloring: Coloring, *, into: Callable[[Hashable], jax.Array] | None = None) -> jax.Array:
+def placed(values: jax.Array, coloring: Coloring, *, into: Memory | None = None) -> jax.Array:
     """The dense matrix with these values at the coloring's positions; `into` as for `convolution_entries`.
 
     Example:
@@ -338,5 +339,5 @@ def placed(values: jax.Array, coloring: Coloring, *, into: Callable[[Hashable], 
     m, n = coloring.shape
     flat = coloring.rows.astype(np.int64) * n + coloring.columns
     flat = flat.astype(np.int32 if m * n < 2**31 else np.int64)
-    zeros = jnp.zeros((m * n,), values.dtype) if into is None else into(("coloured", coloring)).reshape(-1)
+    zeros = matrix_for(("coloured", coloring), (m, n), values.dtype, into).reshape(-1)
     return zeros.at[flat].set(values, unique_indices=True, indices_are_sorted=True).reshape(m, n)

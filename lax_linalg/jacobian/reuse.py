@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lax_linalg.dispatch import Tracer
-from lax_linalg.jacobian.routes import entries
+from lax_linalg.jacobian.routes import jacobian_entries
 
 _OPTIONS = ("f", "method", "mode", "memory_budget", "mesh")
 
@@ -100,7 +100,7 @@ def formed(
     """`jacobian_entries`, in the memory of `out` if it is given, which is gone afterwards.
 
     Args:
-        f, x, args, options: as for `entries`, all of them.
+        f, x, args, options: as for `jacobian_entries`, all of them.
         out: array [m, n] of the Jacobian's dtype. Its values do not matter, but if it came from here and has the same
             pattern, only the pattern's places are written.
 
@@ -128,7 +128,7 @@ def _fresh(f: Callable[..., jax.Array], x: jax.Array, args: tuple, **options: An
         found[0] = pattern
         return jnp.zeros(shape, dtype)
 
-    return Written(entries(f, x, args, **options, into=into), found[0])
+    return Written(jacobian_entries(f, x, args, **options, into=into), found[0])
 
 
 @functools.partial(jax.jit, static_argnames=_OPTIONS, donate_argnames=("out",), keep_unused=True)
@@ -144,7 +144,7 @@ def _again(
             return out.matrix
         return jnp.broadcast_to(zero.astype(out.matrix.dtype), out.matrix.shape)  # one pass of stores
 
-    return Written(entries(f, x, args, **options, into=into), found[0])
+    return Written(jacobian_entries(f, x, args, **options, into=into), found[0])
 
 
 def _result(f: Callable[..., jax.Array], x: jax.Array, args: tuple) -> tuple[tuple[int, int], Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ from lax_linalg.errors import LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.coloring import Coloring, coloring_of, coloured_values, placed, shared_coloured
 from lax_linalg.jacobian.graph import Graph, derivative_graph
 from lax_linalg.jacobian.materialize import chosen_mode, chunk_size, dense_jacobian, nested_programs, program_cost
+from lax_linalg.jacobian.slabs import Memory
 from lax_linalg.jacobian.structured import (
     peak_entries,
     shared_entries,
@@ -120,7 +120,6 @@ def _coloring(f: Any, x: Any, args: tuple, method: str) -> Coloring | None:
         return None
 
 
-@functools.partial(jax.jit, static_argnames=("f", "method", "mode", "memory_budget", "mesh"))
 def jacobian_entries(
     f: Callable[..., jax.Array],
     x: jax.Array,
@@ -130,17 +129,19 @@ def jacobian_entries(
     mode: str = "auto",
     memory_budget: int = 64 * 2**20,
     mesh: Mesh | None = None,
+    into: Memory | None = None,
 ) -> jax.Array:
-    """∂ vec f(x, *args) / ∂ vec x as a matrix [m, n], by the route of the least counted cost.
+    """∂ vec f(x, *args) / ∂ vec x as a matrix [m, n], by the route of the least counted cost; not compiled by itself.
 
     Args:
-        f: hashable function of (x, *args) that gives one array; compiled once per function and shapes.
+        f: function of (x, *args) that gives one array.
         x: where to differentiate, n = x.size.
         args: further arguments of f, held fixed.
         method: "auto", "structured" (from the derivative's graph), "coloured" (columns that share no row travel
             together) or "dense" (all min(m, n) products). All give the exact matrix.
         mode, memory_budget, mesh: as for `dense_jacobian`; a mode makes "auto" dense. With a mesh, products and
             columns are shared by its devices, of compositions of convolutions image rows and rows of the matrix.
+        into: what writes by a pattern asks it for the matrix to write into, see `convolution_entries`.
 
     Raises:
         UnknownNameError: for an unknown method or mode.
@@ -148,28 +149,6 @@ def jacobian_entries(
 
     Example:
         >>> print(jacobian_entries(jnp.square, jnp.array([1.0, 2.0])))
-        [[2. 0.]
-         [0. 4.]]
-    """
-    return entries(f, x, args, method=method, mode=mode, memory_budget=memory_budget, mesh=mesh)
-
-
-def entries(
-    f: Callable[..., jax.Array],
-    x: jax.Array,
-    args: tuple,
-    *,
-    method: str,
-    mode: str,
-    memory_budget: int,
-    mesh: Mesh | None,
-    into: Callable[[Hashable], jax.Array] | None = None,
-) -> jax.Array:
-    """`jacobian_entries`, not compiled by itself; what writes by a pattern asks `into` for the matrix to write into.
-
-    Example:
-        >>> options = {"method": "auto", "mode": "auto", "memory_budget": 2**20, "mesh": None}
-        >>> print(entries(jnp.square, jnp.array([1.0, 2.0]), (), **options))
         [[2. 0.]
          [0. 4.]]
     """

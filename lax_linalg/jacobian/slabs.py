@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,27 @@ import numpy as np
 from lax_linalg.operators.convolution import Convolution
 from lax_linalg.verbs.basic import require_dense
 
+Memory = Callable[[Hashable], jax.Array]
+"""Gives, for a pattern of places, a matrix that is zero outside of it; what is inside does not matter."""
+
+
+def matrix_for(pattern: Hashable, shape: tuple[int, ...], dtype: Any, into: Memory | None) -> jax.Array:
+    """A matrix to write the places of a pattern into: from `into`, or new zeros.
+
+    Example:
+        >>> print(matrix_for("diagonal", (2, 2), jnp.float32, None))
+        [[0. 0.]
+         [0. 0.]]
+    """
+    return jnp.zeros(shape, dtype) if into is None else into(pattern)
+
 
 def convolution_entries(
     A: Convolution,
     rows: jax.Array | None = None,
     *,
     transposed: bool = False,
-    into: Callable[[Hashable], jax.Array] | None = None,
+    into: Memory | None = None,
 ) -> jax.Array:
     """diag(rows) A, all entries, as [m, n] or transposed.
 
@@ -31,8 +46,8 @@ def convolution_entries(
         A: a convolution in one or two dimensions.
         rows: factors of the rows, [m]; ones unless given.
         transposed: give the transpose [n, m].
-        into: gives, for a pattern, a matrix [m, n] that is zero outside of it, which the entries are written into; what
-            is inside does not matter. The pattern stands for the slabs' places, which follow from shapes alone.
+        into: gives the matrix that the entries are written into; new zeros unless given. The pattern stands for the
+            slabs' places, which follow from shapes alone.
 
     Returns:
         The dense matrix in the dtype of A and the factors.
@@ -62,11 +77,9 @@ def convolution_entries(
     height = A.out_spatial[0]
     p, k, q = taps.shape
     scales = None if rows is None else rows.reshape(height, p, 1)
-    if into is None:
-        matrix = jnp.zeros((n, m) if transposed else (m, n), dtype)
-    else:
-        shape = (*A.kernel.shape[:2], A.in_channels, A.out_channels)
-        matrix = into(("slabs", transposed, shape, A.spatial, A.stride, A.dilation, A.pads, A.circular))
+    shape = (*A.kernel.shape[:2], A.in_channels, A.out_channels)
+    pattern = ("slabs", transposed, shape, A.spatial, A.stride, A.dilation, A.pads, A.circular)
+    matrix = matrix_for(pattern, (n, m) if transposed else (m, n), dtype, into)
 
     def write(matrix: jax.Array, h: jax.Array | int, row: jax.Array | int, slab: jax.Array) -> jax.Array:
         """Put kernel rows side by side [p, … q] at output row h, beginning at the input row `row`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from lax_linalg.jacobian.bands import banded_cost, banded_entries, banded_peak, banded_rows, image_rows
+from lax_linalg.jacobian.bands import Walk, banded_cost, banded_entries, banded_rows, image_rows
 from lax_linalg.jacobian.graph import Graph, Node, Term, derivative_graph
 from lax_linalg.jacobian.materialize import convolution_factor
 from lax_linalg.jacobian.rows import row_entries, rows_cost
 from lax_linalg.jacobian.selection import Selection
-from lax_linalg.jacobian.slabs import convolution_entries
-from lax_linalg.jacobian.windows import windowed_cost, windowed_entries, windowed_peak, windowed_rows
+from lax_linalg.jacobian.slabs import Memory, convolution_entries
+from lax_linalg.jacobian.windows import WindowWalk, windowed_cost, windowed_entries, windowed_rows
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.convolution import Convolution
 from lax_linalg.operators.dense import Dense
@@ -93,14 +93,13 @@ def _dtype(node: Node) -> Any:
 # --- entries ---
 
 
-def structured_entries(
-    graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Callable[[Hashable], jax.Array] | None = None
-) -> jax.Array:
+def structured_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Memory | None = None) -> jax.Array:
     """All entries of the Jacobian [m, n] from its graph.
 
     The first linear map is assembled from its parameters; its rows then go through the others as a batch. Where that
-    costs less, the output's rows go back through all maps, or all are composed as bands of image rows. Nothing is
-    multiplied by the identity. `into`, as for `convolution_entries`, serves a single convolution and bands.
+    costs less, the output's rows go back through all maps, or all are composed as bands of image rows or as windows of
+    pixels. Nothing is multiplied by the identity. `into`, as for `convolution_entries`, serves a single convolution,
+    bands and windows.
 
     Example:
         >>> from lax_linalg.jacobian.graph import derivative_graph
@@ -154,7 +153,7 @@ def shared_entries(
         assert graph is not None and graph.output is not None
         if side == "rows":
             count = image_rows(graph) // mesh.size
-            return (windowed_rows if windowed else banded_rows)(graph, number * count, count, out.dtype)
+            return _cheapest_rows(graph)[0](graph, number * count, count, out.dtype)
         count = shape[1] // mesh.size
         share = (number * count, count)
         images = _images(graph, out.dtype, share)[id(graph.output.source)]
@@ -165,8 +164,6 @@ def shared_entries(
 
     found = derivative_graph(f, x, args)
     side = None if found is None else shared_side(found, shape, mesh.size)
-    bands, windows = (None, None) if found is None else (banded_cost(found, shared=True), windowed_cost(found))
-    windowed = bands is not None and windows is not None and windows < bands
     spec = PartitionSpec(axes, None) if side == "rows" else PartitionSpec(None, axes)
     return jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=spec, check_vma=False)(x, args)
 
@@ -181,10 +178,16 @@ def shared_side(graph: Graph, shape: tuple[int, int], devices: int) -> str | Non
     """
     if graph.output is None:
         return None
-    costs = [cost for cost in (banded_cost(graph, shared=True), windowed_cost(graph)) if cost is not None]
-    if costs and min(costs) < _images_cost(graph, shape[1]) + shape[0] * shape[1]:
+    _, cost = _cheapest_rows(graph)
+    if cost < _images_cost(graph, shape[1]) + shape[0] * shape[1]:
         return "rows" if image_rows(graph) % devices == 0 else None
     return "columns" if shape[1] % devices == 0 else None
+
+
+def _cheapest_rows(graph: Graph) -> tuple[Callable[..., jax.Array], float]:
+    """What forms shares of a composition's image rows, and its cost; infinite where neither bands nor windows can."""
+    costs = {banded_rows: banded_cost(graph, shared=True), windowed_rows: windowed_cost(graph)}
+    return min(((form, math.inf if cost is None else cost) for form, cost in costs.items()), key=lambda found: found[1])
 
 
 def _column(scale: jax.Array | None) -> jax.Array | None:
@@ -203,7 +206,7 @@ def _assembled(
     rows: jax.Array | None = None,
     *,
     transposed: bool = False,
-    into: Callable[[Hashable], jax.Array] | None = None,
+    into: Memory | None = None,
 ) -> jax.Array:
     """diag(rows) · operator · diag(scale), where nothing stands behind."""
     A, scale = term.operator, term.scale
@@ -327,7 +330,9 @@ def peak_entries(graph: Graph, shape: tuple[int, int], *, shared: bool = False) 
         return 0
     way = "images" if shared else _cheapest(graph, shape)[0]
     if way in ("bands", "windows"):
-        return banded_peak(graph) if way == "bands" else windowed_peak(graph)
+        walk = (Walk if way == "bands" else WindowWalk).counted(graph)
+        assert walk is not None  # it has a cost
+        return walk.peak
     return shape[way == "images"] * max(node.size for node in graph.nodes[1:])
 
 

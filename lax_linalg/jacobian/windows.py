@@ -9,7 +9,6 @@ everywhere. For images several times larger than the windows; bands have fewer e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +17,7 @@ import numpy as np
 
 from lax_linalg.jacobian.bands import Diagonal, Unsupported, Walk, image_of
 from lax_linalg.jacobian.graph import Graph, Node
-from lax_linalg.jacobian.slabs import full_kernel
+from lax_linalg.jacobian.slabs import Memory, full_kernel, matrix_for
 from lax_linalg.operators.convolution import Convolution
 
 PLACING = 8.0
@@ -55,32 +54,11 @@ def windowed_cost(graph: Graph) -> float | None:
         >>> windowed_cost(derivative_graph(f, jnp.zeros((9, 9, 1))))
         62208.0
     """
-    walk = _Walk(None)
-    try:
-        window = walk.band(graph)
-    except Unsupported:
-        return None
-    return walk.cost + PLACING * math.prod(window.blocks.shape)
+    walk = WindowWalk.counted(graph)
+    return None if walk is None else walk.cost
 
 
-def windowed_peak(graph: Graph) -> int:
-    """Entries of the largest array that `windowed_entries` makes beside the matrix, where it can serve.
-
-    Example:
-        >>> import lax_linalg as la
-        >>> from lax_linalg.jacobian.graph import derivative_graph
-        >>> conv = la.Convolution(jnp.ones((3, 1, 1, 1)), (4, 1))
-        >>> windowed_peak(derivative_graph(lambda x: conv.apply(conv.apply(x[None]))[0], jnp.zeros((4, 1, 1))))
-        20
-    """
-    walk = _Walk(None)
-    walk.band(graph)
-    return walk.peak
-
-
-def windowed_entries(
-    graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Callable[[Hashable], jax.Array] | None = None
-) -> jax.Array:
+def windowed_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Memory | None = None) -> jax.Array:
     """All entries [m, n] of a derivative that `windowed_cost` can serve; `into` as for `convolution_entries`.
 
     Example:
@@ -94,15 +72,12 @@ def windowed_entries(
          [1. 2. 3. 2.]
          [0. 1. 2. 2.]]
     """
-    window: Any = _Walk(dtype).band(graph)
+    window: Any = WindowWalk(dtype).band(graph)
     sizes = image_of(graph.input)[:2]
     height, width, o, a, b, i = window.blocks.shape
     blocks = window.blocks.reshape(height, width * o, a, b * i).astype(dtype)
-    if into is None:
-        matrix = jnp.zeros(shape, dtype)
-    else:
-        matrix = into(("windows", shape, window.blocks.shape, sizes, window.stride, window.front))
-    matrix = matrix.reshape(height, width * o, sizes[0], sizes[1] * i)
+    pattern = ("windows", shape, window.blocks.shape, sizes, window.stride, window.front)
+    matrix = matrix_for(pattern, shape, dtype, into).reshape(height, width * o, sizes[0], sizes[1] * i)
     # the same number of input rows for every output row: at the borders they are moved inwards, with zeros for the rest
     first_rows, count = window.pixels(0)[:, 0], min(a, sizes[0])
     shift = np.clip(first_rows, 0, sizes[0] - count) - first_rows
@@ -133,7 +108,7 @@ def windowed_rows(graph: Graph, first: jax.Array, count: int, dtype: Any) -> jax
         [[1. 2. 3. 2.]
          [0. 1. 2. 2.]]
     """
-    window: Any = _Walk(dtype, first, count).band(graph)
+    window: Any = WindowWalk(dtype, first, count).band(graph)
     sizes = image_of(graph.input)[:2]
     _, width, o, a, b, i = window.blocks.shape
     blocks = window.blocks.reshape(count, width * o, a, b * i).astype(dtype)
@@ -163,8 +138,13 @@ def _put(matrix: jax.Array, strip: jax.Array, window: _Window, size: int, h: Any
     return matrix
 
 
-class _Walk(Walk):
+class WindowWalk(Walk):
     """Carries the derivative of the output by each node from the last node to the input, as windows."""
+
+    def band(self, graph: Graph) -> Any:
+        window: Any = super().band(graph)
+        self.cost += PLACING * math.prod(window.blocks.shape)
+        return window
 
     def convolved(self, left: Any, A: Convolution, node: Node) -> Any:
         kernel = full_kernel(A)
