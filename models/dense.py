@@ -57,10 +57,19 @@ class Dense(nnx.Module):
             nnx.Param(initializer(bias_init)(rngs.params(), shape[1:], param_dtype)) if use_bias else nnx.data(None)
         )
 
+    def matrix(self) -> jax.Array:
+        """W [in_features, out_features].
+
+        Example:
+            >>> Dense(3, 2, rngs=nnx.Rngs(0)).matrix().shape
+            (3, 2)
+        """
+        return self.kernel[...]
+
     def __call__(self, x: jax.Array) -> jax.Array:
         if x.shape[-1:] != (self.in_features,):
-            raise DimensionMismatch(f"Dense {self.in_features}→{self.out_features} got an input of shape {x.shape}")
-        y = x @ self.kernel[...]
+            raise DimensionMismatch(f"{self._name} got an input of shape {x.shape}")
+        y = x @ self.matrix()
         return y if self.bias is None else y + self.bias[...]
 
     def operator(self, input_shape: Sequence[int] | None = None) -> la.LinearOperator:
@@ -70,7 +79,7 @@ class Dense(nnx.Module):
             input_shape: one example's shape; must be (in_features,).
 
         Returns:
-            `la.Dense` of the transposed kernel.
+            `la.Dense` of the transposed matrix.
 
         Raises:
             DimensionMismatch: for another input shape.
@@ -81,7 +90,11 @@ class Dense(nnx.Module):
         """
         if input_shape is not None and tuple(input_shape) != (self.in_features,):
             raise DimensionMismatch(
-                f"the operator of Dense {self.in_features}→{self.out_features} acts on one example of shape "
-                f"({self.in_features},), got {tuple(input_shape)}"
+                f"the operator of {self._name} acts on one example of shape ({self.in_features},), got "
+                f"{tuple(input_shape)}"
             )
-        return la.Dense(self.kernel[...].T)
+        return la.Dense(self.matrix().T)
+
+    @property
+    def _name(self) -> str:
+        return f"{type(self).__name__} {self.in_features}→{self.out_features}"

@@ -41,9 +41,7 @@ gan_losses.register("non_saturating")(
 
 def _spread(layer: Any, distances: jax.Array) -> None:
     """Biases that put the hyperplane of each unit, w·x + b = 0, at its distance from the origin."""
-    kernel = layer.matrix() if isinstance(layer, OrthogonalDense) else layer.kernel[...]
-    assert layer.bias is not None
-    layer.bias[...] = distances * jnp.linalg.norm(kernel, axis=0)
+    layer.bias[...] = distances * jnp.linalg.norm(layer.matrix(), axis=0)
 
 
 class Generator(nnx.Module):

@@ -15,6 +15,7 @@ from flax import nnx
 import lax_linalg as la
 from lax_linalg.errors import DimensionMismatch
 from models.checks import positive, sizes
+from models.dense import Dense
 from models.initializers import Initializer, initializer
 
 
@@ -52,7 +53,7 @@ def _adjoint(W: jax.Array) -> jax.Array:
     return jnp.conj(jnp.swapaxes(W, -1, -2))
 
 
-class OrthogonalDense(nnx.Module):
+class OrthogonalDense(Dense):
     """y = x Q + b with a (semi-)orthogonal Q: into at least as many features it keeps norms, into fewer it projects.
 
     Args:
@@ -71,6 +72,8 @@ class OrthogonalDense(nnx.Module):
         >>> layer = OrthogonalDense(3, 5, rngs=nnx.Rngs(0))
         >>> bool(jnp.allclose(jnp.linalg.norm(layer(jnp.ones(3))), 3**0.5, atol=1e-5))
         True
+        >>> layer.operator((3,)).shape
+        (5, 3)
     """
 
     def __init__(
@@ -82,12 +85,7 @@ class OrthogonalDense(nnx.Module):
         kernel_init: str | Initializer = "gaussian",
         rngs: nnx.Rngs,
     ):
-        self.in_features, self.out_features = (
-            positive("in_features", in_features),
-            positive("out_features", out_features),
-        )
-        self.kernel = nnx.Param(initializer(kernel_init)(rngs.params(), (in_features, out_features), jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else nnx.data(None)
+        super().__init__(in_features, out_features, use_bias=use_bias, kernel_init=kernel_init, rngs=rngs)
 
     def matrix(self) -> jax.Array:
         """Q [in_features, out_features].
@@ -97,31 +95,6 @@ class OrthogonalDense(nnx.Module):
             (3, 3)
         """
         return semi_orthogonal(self.kernel[...])
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        if x.shape[-1:] != (self.in_features,):
-            raise DimensionMismatch(
-                f"OrthogonalDense {self.in_features}→{self.out_features} got an input of shape {x.shape}"
-            )
-        y = x @ self.matrix()
-        return y if self.bias is None else y + self.bias[...]
-
-    def operator(self, input_shape: Sequence[int] | None = None) -> la.LinearOperator:
-        """The linear part Qᵀ as a matrix [out_features, in_features].
-
-        Args:
-            input_shape: one example's shape; must be (in_features,).
-
-        Raises:
-            DimensionMismatch: for another input shape.
-
-        Example:
-            >>> OrthogonalDense(3, 5, rngs=nnx.Rngs(0)).operator((3,)).shape
-            (5, 3)
-        """
-        if input_shape is not None and tuple(input_shape) != (self.in_features,):
-            raise DimensionMismatch(f"the operator acts on shape ({self.in_features},), got {tuple(input_shape)}")
-        return la.Dense(self.matrix().T)
 
 
 class OrthogonalConv(nnx.Module):
@@ -168,14 +141,10 @@ class OrthogonalConv(nnx.Module):
         kernel_init: str | Initializer = "gaussian",
         rngs: nnx.Rngs,
     ):
-        self.in_features, self.out_features = (
-            positive("in_features", in_features),
-            positive("out_features", out_features),
-        )
-        self.kernel_size, self.input_size = (
-            sizes("kernel_size", kernel_size, length=2),
-            sizes("input_size", input_size, length=2),
-        )
+        self.in_features = positive("in_features", in_features)
+        self.out_features = positive("out_features", out_features)
+        self.kernel_size = sizes("kernel_size", kernel_size, length=2)
+        self.input_size = sizes("input_size", input_size, length=2)
         s = self.strides = positive("strides", strides)
         if any(size % s for size in self.input_size):
             raise DimensionMismatch(f"strides={s} must divide the images' sides, got {self.input_size}")
