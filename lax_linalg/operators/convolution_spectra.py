@@ -75,13 +75,9 @@ def _(A: Convolution) -> jax.Array:
         return svdvals.fallback(A)
     values, counts = _values(half_spectrum(A)), multiplicities(A)
     known = in_memory(values)
-    values = values if known is None else known
+    values, xp = (values, jnp) if known is None else (known, np)
     once, twice = (values[np.flatnonzero(counts == count)].ravel() for count in (1, 2))
-    if known is None:
-        return padded(jnp.concatenate([once, twice, twice]), A.shape)
-    once, twice = np.sort(once), np.repeat(np.sort(twice), 2)
-    found = np.insert(twice, np.searchsorted(twice, once), once)[::-1]
-    return jnp.asarray(np.pad(found, (0, min(A.shape) - found.size)))
+    return padded(xp.concatenate([once, twice, twice]), A.shape)
 
 
 @opnorm.rule(Convolution, cost="cost of svdvals (p = 2), O(kernel) or one product (p = 1 and inf)")
