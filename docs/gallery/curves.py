@@ -1,6 +1,7 @@
 """Curves of training runs, kept in docs/gallery/curves.csv so that pictures of them can be drawn without the runs.
 
-for run in copying_200 copying_200_gaussian copying_1000 copying_2000 adding_200 deep_conv_1000 deep_conv_10000; do
+for run in copying_200 copying_200_gaussian copying_1000 copying_2000 adding_200 adding_200_orthogonal deep_conv_1000 \\
+    deep_conv_10000; do
   python -m scripts.train --flagfile=scripts/presets/$run.flags --workdir=runs/$run
 done
 python -m docs.gallery.curves runs/*

@@ -1,4 +1,4 @@
-"""Memory: orthogonal networks learn to copy 10 symbols over a delay, an IRNN to add two numbers.
+"""Memory: orthogonal networks learn to copy 10 symbols over a delay, and they and an IRNN to add two numbers.
 
 python -m docs.gallery.memory
 
@@ -34,7 +34,7 @@ def main(out: pathlib.Path = PICTURE) -> None:
             steps, losses, baselines = zip(*((point.step, point.loss, tasks[point.task].baseline) for point in curve))
             ratios = [loss / baseline for loss, baseline in zip(losses, baselines)]
             _, delay, *kind = run.split("_")
-            label = f"T = {int(delay):,}, {kind[0].capitalize() if kind else usual}"
+            label = f"T = {int(delay):,}, {kind[0].replace('gaussian', 'Gaussian') if kind else usual}"
             ax.semilogy(steps, ratios, color=colour, linewidth=0.6, alpha=0.4)
             middle = [statistics.median(ratios[max(0, i - WINDOW + 1) : i + 1]) for i in range(len(ratios))]
             ax.semilogy(steps, middle, label=label, color=colour, linewidth=1.6)
