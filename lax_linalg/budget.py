@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
+import numbers
 
 from lax_linalg.errors import LinearAlgebraError
 
@@ -34,8 +35,8 @@ class ProbeBudget:
     """
 
     def __init__(self, share: float):
-        if not 0 < share < 1:
-            raise LinearAlgebraError(f"a probe budget is a share of the time between 0 and 1, as 0.05, got {share}")
+        if not (isinstance(share, numbers.Real) and 0 < share < 1):
+            raise LinearAlgebraError(f"a probe budget is a share of the time between 0 and 1, as 0.05, got {share!r}")
         self.share = share
         self._free_at = -math.inf
         self._first_start = 0.0

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -26,9 +26,9 @@ try:
 except ImportError as error:
     raise ImportError("lax_linalg.flax needs Flax: pip install flax") from error
 
-from lax_linalg.errors import LinearAlgebraError
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
 from lax_linalg.jacobian.scanned import scanned_calls
-from lax_linalg.jacobian.trace import END_TO_END, Call, require_same_shapes, shapes, unfit
+from lax_linalg.jacobian.trace import END_TO_END, ONE_INPUT, Call, naming, require_same_shapes, shapes, unfit
 
 
 def structure_of(model: Any, call_kwargs: Mapping[str, Any]) -> tuple[NNXStructure | LinenStructure, Any]:
@@ -255,6 +255,24 @@ def _arguments(function: Any, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
         return kwargs
 
 
+def _require_one_input(model: Any, x: jax.Array, kwargs: Mapping[str, Any]) -> None:
+    """Raise unless a model can be called with x and the keyword arguments alone."""
+    name = type(model).__name__
+    if not callable(model):
+        raise LinearAlgebraError(
+            f"{name} has no __call__; give a function of one example: lambda x: model.f(x[None])[0]"
+        )
+    try:
+        inspect.signature(model.__call__).bind(x, **kwargs)
+    except TypeError as error:
+        raise DimensionMismatch(
+            f"{name} cannot be called with one array and call_kwargs {dict(kwargs)}: {error}; of a model with several "
+            f"inputs {ONE_INPUT}"
+        ) from None
+    except ValueError:  # a call without a signature
+        return
+
+
 # --- NNX ---
 
 
@@ -279,6 +297,7 @@ class NNXStructure:
                 paths[id(module)] = (name, pristine[path])
             except TypeError as error:
                 skipped.append(Call(name, None, (), None, None, False, f"cannot be watched: {error}"))
+        _require_one_input(model, x, dict(self.kwargs))
         _refuse_training_mode(END_TO_END, model, dict(self.kwargs))
         token = _watch.set((recorder, paths))
         try:
@@ -411,7 +430,8 @@ def _recording(cls: type) -> type:
             return cls.__call__(self, *args, **kwargs)
         ticket = recorder.begin(name)
         _refuse_training_mode(name, self, _arguments(cls.__call__, self, *args, **kwargs))
-        y = cls.__call__(self, *args, **kwargs)
+        with naming(name):
+            y = cls.__call__(self, *args, **kwargs)
 
         def layer(template: Template, name: str) -> tuple[NNXLayer, Any]:
             graphdef, state = nnx.split(pristine)
@@ -452,16 +472,17 @@ class LinenStructure:
             if not path:
                 return call(*args, **kwargs)
             ticket = recorder.begin(path)
-            y = call(*args, **kwargs)
-            default = "params" in module.variables
+            with naming(path):
+                y = call(*args, **kwargs)
+            variables = _variables(module)
 
             def layer(template: Template, name: str) -> tuple[LinenLayer, Any]:
-                alone, variables = module.unbind()
-                return LinenLayer(Static(alone), template, name), variables
+                return LinenLayer(Static(module.unbind()[0]), template, name), variables
 
-            recorder.end(ticket, layer, args, kwargs, y, default)
+            recorder.end(ticket, layer, args, kwargs, y, "params" in variables)
             return y
 
+        _require_one_input(self.module.value, x, dict(self.kwargs))
         with linen.intercept_methods(intercept):
             y = self.module.value.apply(state, x, **dict(self.kwargs))
         whole = LinenLayer(self.module, Template(*_static_template(self.kwargs)), END_TO_END)
@@ -483,6 +504,31 @@ class LinenStructure:
         variables = state[1] if isinstance(state, tuple) else state
         require_same_shapes(variables, template)
         return variables
+
+
+def _variables(module: Any) -> dict[str, Any]:
+    """A bound module's variables, with those of the modules that it was given.
+
+    A module made in the method that gives it away, as in `RNN(LSTMCell(4))(x)`, keeps its variables there; alone, the
+    module looks for them under the attribute's name.
+    """
+    variables = dict(module.variables)
+    for field in dataclasses.fields(module):
+        if field.name in ("parent", "name"):
+            continue
+        for name, child in _modules(field.name, getattr(module, field.name)):
+            for collection, found in _variables(child).items() if child.scope is not None else ():
+                variables[collection] = {**variables.get(collection, {}), name: found}
+    return variables
+
+
+def _modules(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The modules in an attribute, by the names that Linen gives them."""
+    if isinstance(value, linen.Module):
+        yield name, value
+    elif isinstance(value, (list, tuple, Mapping)):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _modules(f"{name}_{key}", item)
 
 
 @dataclasses.dataclass(frozen=True)

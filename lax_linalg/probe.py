@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lax_linalg.budget import ProbeBudget
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
 from lax_linalg.jacobian.layers import inputs_of, jacobians_of, patterns_of, require_batch
-from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET
+from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, require_bytes
 from lax_linalg.jacobian.trace import Structure, structure_of
 from lax_linalg.operators.batch import Batch, Stack
 from lax_linalg.registry import Registry
@@ -163,6 +163,7 @@ class SpectrumProbe:
     ):
         if max_pending < 1:
             raise DimensionMismatch(f"max_pending must be ≥ 1, got {max_pending}")
+        require_bytes(memory_budget)
         self.inputs = inputs_of(inputs)
         require_batch(self.inputs)
         structure, state = structure_of(model, call_kwargs)

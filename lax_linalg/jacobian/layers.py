@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lax_linalg.dispatch import Tracer
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError, UnknownNameError
-from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, Jacobian
+from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, Jacobian, one_array, require_bytes
 from lax_linalg.jacobian.scan import scan_jacobians
-from lax_linalg.jacobian.trace import Call, Structure, structure_of
+from lax_linalg.jacobian.trace import ONE_INPUT, Call, Structure, structure_of
 from lax_linalg.operators.batch import Batch, Stack
 
 
@@ -31,6 +30,11 @@ class LayerJacobians(dict[str, Batch]):
     def __init__(self, batches: Mapping[str, Batch] | Iterable = (), skipped: Mapping[str, str] | None = None):
         super().__init__(batches)
         self.skipped = dict(skipped or {})
+
+    def __missing__(self, path: str) -> Batch:
+        if path in self.skipped:
+            raise UnknownNameError(f"layer {path!r} {self.skipped[path]}")
+        raise UnknownNameError.of("layer", path, self)
 
 
 jax.tree_util.register_pytree_with_keys(
@@ -79,7 +83,7 @@ def layer_jacobians(
         LinearAlgebraError: for a layer that was asked for by name and has no Jacobian, or is in training mode (batch
             statistics, dropout).
         NonFiniteError: if an activation is NaN or infinite, naming the first layer that made it so (outside of `jit`).
-        DimensionMismatch: if x is not a batch.
+        DimensionMismatch: if x is not a batch, or the model takes other arguments than one array.
 
     Cost: one forward pass; products and matrices are computed when a verb asks for them.
 
@@ -90,6 +94,7 @@ def layer_jacobians(
         >>> {path: la.svdvals(batch).tolist() for path, batch in J.items()}
         {'linear': [[3.0, 2.0]], 'tanh': [[1.0, 1.0]], 'end_to_end': [[3.0, 2.0]]}
     """
+    require_bytes(memory_budget)
     structure, state = structure_of(model, call_kwargs)
     return jacobians_of(structure, state, inputs_of(x), patterns_of(layers), memory_budget)
 
@@ -140,22 +145,15 @@ def inputs_of(x: Any) -> jax.Array:
         >>> inputs_of([[1.0, 2.0]]).shape
         (1, 2)
     """
-    try:
-        if x is None or isinstance(x, (tuple, Mapping, str)):
-            raise TypeError
-        return jnp.asarray(x)
-    except (TypeError, ValueError):
-        raise DimensionMismatch(
-            f"probe inputs are one array [B, …], got a {type(x).__name__}; of a model with several inputs hold the "
-            "others fixed: lambda x: model(x[None], other)[0]"
-        ) from None
+    remedy = f"of a model with several inputs {ONE_INPUT}"
+    return one_array(x, "probe inputs are one array [B, …]", remedy)
 
 
 def require_batch(x: jax.Array) -> None:
     """Raise unless x can be a batch of probe inputs.
 
     Example:
-        >>> require_batch(jnp.ones((2, 3)))
+        >>> require_batch(jax.numpy.ones((2, 3)))
     """
     if x.ndim < 1 or x.shape[0] == 0:
         raise DimensionMismatch(f"probe inputs are a batch [B, …] of at least one example, got shape {tuple(x.shape)}")
@@ -169,7 +167,7 @@ def select(calls: list[Call], patterns: tuple[str, ...] | None) -> list[Call]:
         LinearAlgebraError: for a pattern that matches only layers without a Jacobian.
 
     Example:
-        >>> call = Call("stem", jnp.sin, (), None, None)
+        >>> call = Call("stem", jax.numpy.sin, (), None, None)
         >>> [c.path for c in select([call], ("st*",))]
         ['stem']
     """
@@ -244,8 +242,8 @@ def stack_of(call: Call, memory_budget: int) -> Stack:
     """The operators of all layers that a module runs by scan.
 
     Example:
-        >>> x = jnp.zeros((2, 3))
-        >>> call = Call("depth", None, (), x, x, scan=(lambda h, a: a * jnp.sin(h), jnp.ones(5)))
+        >>> x = jax.numpy.zeros((2, 3))
+        >>> call = Call("depth", None, (), x, x, scan=(lambda h, a: a * jax.numpy.sin(h), jax.numpy.ones(5)))
         >>> stack_of(call, 2**20)
         5 × 2 × 3×3 Jacobian{float32} of <lambda> at (3,)
     """
@@ -260,7 +258,7 @@ def layer_batch(call: Call, memory_budget: int) -> Batch:
     """The operators of one call.
 
     Example:
-        >>> call = Call("wave", jnp.sin, (), jnp.zeros((2, 3)), jnp.zeros((2, 3)))
+        >>> call = Call("wave", jax.numpy.sin, (), jax.numpy.zeros((2, 3)), jax.numpy.zeros((2, 3)))
         >>> layer_batch(call, 2**20)
         2 × 3×3 Jacobian{float32} of sin at (3,)
     """

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from lax_linalg.dispatch import Tracer
@@ -244,7 +245,7 @@ def jacobian(
     Raises:
         LinearAlgebraError: for integer x or f(x), for several or no outputs, for f that maps real to complex or back.
         UnknownNameError: for an unknown mode or method.
-        DimensionMismatch: for a memory budget that is not positive.
+        DimensionMismatch: for an x that is not one array, and a memory budget that is no positive number.
         DenseLimitError: on forming a matrix above `la.dense_limit`.
 
     Cost: one abstract evaluation of f.
@@ -256,17 +257,44 @@ def jacobian(
         >>> bool((la.materialize(J) == A).all())
         True
     """
-    x = jnp.asarray(x)
+    x = one_array(x, "x is one array", "give others as further arguments: la.jacobian(f, x, *others)")
     require_inexact("x", x.dtype, "convert it, x.astype(jnp.float32), or differentiate with respect to what it indexes")
     chosen_mode(mode, 1, 1)
     if method not in METHODS:
         raise UnknownNameError.of("jacobian method", method, METHODS)
-    if memory_budget < 1:
-        raise DimensionMismatch(f"memory_budget is a positive number of bytes, got {memory_budget}")
+    require_bytes(memory_budget)
     f, arrays = hoist(f)
     args = (*arrays, *args)
     out = output_of(f, x, args)
     return Jacobian(f, x, out, args, int(memory_budget), mode, mesh, method=method)
+
+
+def one_array(x: Any, expected: str, remedy: str) -> jax.Array:
+    """x as an array; what holds several is not stacked.
+
+    Raises:
+        DimensionMismatch: for tuples, dicts, None, strings, and lists that are not the rows of an array.
+
+    Example:
+        >>> one_array([1.0, 2.0], "", "").shape
+        (2,)
+    """
+    try:
+        if x is None or isinstance(x, (tuple, Mapping, str)):
+            raise TypeError
+        return jnp.asarray(x)
+    except (TypeError, ValueError):
+        raise DimensionMismatch(f"{expected}, got a {type(x).__name__}; {remedy}") from None
+
+
+def require_bytes(memory_budget: Any) -> None:
+    """Raise `DimensionMismatch` unless a memory budget is a positive number.
+
+    Example:
+        >>> require_bytes(64 * 2**20)
+    """
+    if not (isinstance(memory_budget, (int, float, np.integer)) and memory_budget >= 1):
+        raise DimensionMismatch(f"memory_budget is a positive number of bytes, got {memory_budget!r}")
 
 
 def output_of(f: Callable[..., Any], x: Any, args: tuple, name: str | None = None) -> jax.ShapeDtypeStruct:
@@ -347,7 +375,7 @@ def hoist(f: Callable[..., Any]) -> tuple[Callable[..., Any], tuple]:
         The function and the tuple of arrays.
 
     Raises:
-        LinearAlgebraError: if f cannot be called, or its static part cannot be hashed.
+        LinearAlgebraError: if f cannot be called, is NumPy's, or its static part cannot be hashed.
 
     Example:
         >>> hoist(jnp.sin) == (jnp.sin, ())
@@ -355,6 +383,8 @@ def hoist(f: Callable[..., Any]) -> tuple[Callable[..., Any], tuple]:
     """
     if not callable(f):
         raise LinearAlgebraError(f"a Jacobian needs a function, got a {type(f).__name__}")
+    if isinstance(f, np.ufunc):
+        raise LinearAlgebraError(f"np.{f.__name__} cannot be differentiated; use jax.numpy in place of NumPy")
     leaves, structure = jax.tree.flatten(f)
     if len(leaves) == 1 and leaves[0] is f:
         static: Any = f

@@ -7,8 +7,9 @@ state as data.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -18,6 +19,7 @@ from lax_linalg.errors import LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.operator import hoist
 
 END_TO_END = "end_to_end"
+ONE_INPUT = "hold the others fixed: lambda x: model(x[None], other)[0]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Chain:
     def trace(self, state: tuple, x: jax.Array) -> list[Call]:
         calls, first = [], x
         for name, f, args in zip(self.names, self.functions, state):
-            y = jax.vmap(lambda x, f=f, args=args: f(x, *args))(x)
+            with naming(name, "a plain function, which maps one example"):
+                y = jax.vmap(lambda x, f=f, args=args: f(x, *args))(x)
             if not hasattr(y, "dtype") and name != self.names[-1]:
                 raise LinearAlgebraError(
                     f"layer {name!r} returns a {type(y).__name__}, which the next layer cannot take; return one array"
@@ -125,6 +128,28 @@ class Chain:
             )
         require_same_shapes(arrays, template)
         return arrays
+
+
+@contextlib.contextmanager
+def naming(name: str, kind: str = "") -> Iterator[None]:
+    """Whatever a layer raises carries the layer's name in its notes.
+
+    Example:
+        >>> try:
+        ...     with naming("head"):
+        ...         int("three")
+        ... except ValueError as error:
+        ...     print(error.__notes__)
+        ["in layer 'head'"]
+    """
+    try:
+        yield
+    except LinearAlgebraError:  # names the layer itself
+        raise
+    except Exception as error:
+        if not any(note.startswith("in layer ") for note in getattr(error, "__notes__", ())):
+            error.add_note(f"in layer {name!r}" + f", {kind}" * bool(kind))
+        raise
 
 
 def unfit(arguments: Sequence[Any], y: Any, size: int) -> str:

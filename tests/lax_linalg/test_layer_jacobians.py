@@ -211,6 +211,41 @@ def test_linen_in_training_mode_is_refused_by_layer(cnn):
         la.layer_jacobians(module, images)
 
 
+class Around(linen.Module):
+    """A block around a module that it is given."""
+
+    inner: linen.Module
+
+    def __call__(self, x):
+        return x + self.inner(x)
+
+
+class Given(linen.Module):
+    """Blocks whose parts are made here and keep their parameters here, one of them part of another block, too."""
+
+    @linen.compact
+    def __call__(self, x):
+        shared = linen.Dense(4, name="shared")
+        x = Around(shared)(x)
+        x = Around(linen.Sequential([shared, jnp.tanh, linen.Dense(4)]))(x)
+        return linen.RNN(linen.SimpleCell(3))(x[:, None])[:, 0]
+
+
+def test_blocks_of_modules_that_they_were_given(key, x):
+    module = Given()
+    variables = jax.jit(module.init)(key, x)
+    J = la.layer_jacobians((module, variables), x)
+    blocks = ("Around_0", "Around_1", "Sequential_0", "RNN_0")
+    assert {*blocks, "shared", "shared@2", "Dense_0", "end_to_end"} == set(J)
+    found = jax.jit(lambda J: {path: la.materialize(J[path]) for path in J})(J)
+    first, second = np.asarray(found["shared"]), np.asarray(found["Sequential_0"])
+    np.testing.assert_allclose(found["Around_0"], np.eye(4) + first, atol=1e-6)
+    np.testing.assert_allclose(found["Around_1"], np.eye(4) + second, atol=1e-6)
+    product = found["RNN_0"] @ found["Around_1"] @ found["Around_0"]
+    np.testing.assert_allclose(found["end_to_end"], product, atol=1e-6)
+    np.testing.assert_allclose(found["end_to_end"], reference(lambda x: module.apply(variables, x), x), atol=1e-6)
+
+
 class Encoder(linen.Module):
     """A pre-norm transformer block with set-up submodules: self-attention takes one array, its inside several."""
 
@@ -515,6 +550,42 @@ def test_tokens_are_looked_up_before_the_first_jacobian():
         la.layer_jacobians(model, jnp.array([[1, 2]]), "end_to_end")
 
 
+def test_a_layer_that_was_left_out_is_explained_where_it_is_looked_up():
+    model = nnx.Sequential(nnx.Embed(7, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 2, rngs=nnx.Rngs(1)))
+    J = la.layer_jacobians(model, jnp.array([[1, 2]]))
+    with pytest.raises(KeyError, match="layer 'end_to_end' has an input of int32"):
+        J["end_to_end"]
+    with pytest.raises(KeyError, match="unknown layer 'layer/1'; did you mean 'layers/1'"):
+        J["layer/1"]
+
+
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [
+        (lambda: nnx.Sequential(nnx.Linear(4, 3, rngs=nnx.Rngs(0)), nnx.Linear(4, 3, rngs=nnx.Rngs(0))), "layers/1"),
+        (lambda: {"first": jnp.sin, "second": lambda x: x @ jnp.ones((5, 2))}, "second"),
+    ],
+)
+def test_what_a_layer_raises_carries_its_name(model, layer, x):
+    with pytest.raises(TypeError) as raised:
+        la.layer_jacobians(model(), x)
+    assert any(note.startswith(f"in layer {layer!r}") for note in raised.value.__notes__)
+
+
+class TwoInputs(nnx.Module):
+    def __call__(self, x, y):
+        return x + y
+
+
+def test_models_of_other_inputs_are_refused_with_the_remedy(x):
+    linen_model = type("LinenPair", (linen.Module,), {"__call__": lambda self, x, y: x + y})()
+    for model in (TwoInputs(), (linen_model, {})):
+        with pytest.raises(DimensionMismatch, match=r"missing .*'y'; of a model with several inputs hold the others"):
+            la.layer_jacobians(model, x)
+    with pytest.raises(LinearAlgebraError, match="Module has no __call__; give a function of one example"):
+        la.layer_jacobians(nnx.Module(), x)
+
+
 def test_non_finite_activations_name_the_layer(net, x):
     net.blocks[1].layers[0].kernel[...] = net.blocks[1].layers[0].kernel[...].at[0, 0].set(jnp.nan)
     with pytest.raises(NonFiniteError, match=r"layer 'blocks/1/layers/0' turns finite inputs into 3 NaN"):
@@ -534,6 +605,7 @@ def test_non_finite_activations_name_the_layer(net, x):
         ({"end_to_end": jnp.sin}, jnp.ones((1, 2)), UnknownNameError, "another name"),
         ([jnp.modf, jnp.sin], jnp.ones((1, 2)), LinearAlgebraError, "layer '0' returns a tuple"),
         ([jnp.modf], jnp.ones((1, 2)), LinearAlgebraError, "layer '0' returns a tuple"),
+        ([np.sin], jnp.ones((1, 2)), LinearAlgebraError, "np.sin cannot be differentiated; use jax.numpy"),
         ([jnp.sin], jnp.ones((1, 2), int), LinearAlgebraError, "layer '0' has an input of int32"),
     ],
 )
