@@ -12,7 +12,7 @@ few cores, set the environment variable PJRT_NPROC=1.
 | factorisation | CPU | GPU | TPU |
 | --- | --- | --- | --- |
 | eigvalsh, eigh | LAPACK syevd, heevd | XLA's | XLA's |
-| svdvals | LAPACK gesvd | XLA's choice of QR, Jacobi and polar, or `svd_algorithm` | the same |
+| svdvals | LAPACK gesvd, or `gram_svdvals` for stacks | XLA's choice of QR, Jacobi and polar, `svd_algorithm` | same |
 | svd | LAPACK gesdd | the same | the same |
 | eigvals, eig | LAPACK geev | host, NumPy | host, NumPy |
 | schur | LAPACK gees | host, SciPy | host, SciPy |
@@ -37,6 +37,7 @@ from jax.experimental.buffer_callback import buffer_callback
 
 from lax_linalg.concrete import above_rounding, decided
 from lax_linalg.errors import NotDifferentiableError, UnknownNameError
+from lax_linalg.gram_svdvals import gram_svdvals, root_eigenvalues as roots_of_gram, small_and_single
 
 ROUTES = ("auto", "device", "host")
 _route = contextvars.ContextVar("route", default="auto")
@@ -103,18 +104,22 @@ def svd_algorithm(name: str) -> contextlib.AbstractContextManager[None]:
 
 
 @functools.cache
-def _of_stacks(cpu: Callable[[jax.Array], Any], elsewhere: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
-    """A function of one matrix, which `vmap` maps over a stack: by a loop on the CPU, by vmap on another device."""
+def _of_stacks(
+    cpu: Callable[[jax.Array], Any],
+    elsewhere: Callable[[jax.Array], Any],
+    cpu_stack: Callable[[jax.Array], Any] | None = None,
+) -> Callable[[jax.Array], Any]:
+    """A function of one matrix, which `vmap` maps over a stack: by vmap, and on the CPU by a loop or as it is told."""
+    looped = functools.partial(jax.lax.map, cpu) if cpu_stack is None else cpu_stack
 
     @jax.custom_batching.custom_vmap
     def stacked(a: jax.Array) -> Any:
         *lead, m, n = a.shape
-        if not lead:
-            return jax.lax.platform_dependent(a, cpu=cpu, default=elsewhere)
-        found = jax.lax.platform_dependent(
-            a.reshape(-1, m, n), cpu=lambda a: jax.lax.map(cpu, a), default=jax.vmap(elsewhere)
-        )
-        return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), found)
+        with _precision_of(a):
+            if not lead:
+                return jax.lax.platform_dependent(a, cpu=cpu, default=elsewhere)
+            found = jax.lax.platform_dependent(a.reshape(-1, m, n), cpu=looped, default=jax.vmap(elsewhere))
+            return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), found)
 
     @stacked.def_vmap
     def _(size: int, batched: Any, a: jax.Array) -> tuple[Any, Any]:
@@ -139,11 +144,33 @@ def each(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
         >>> each(svdvals, jnp.ones((4, 2, 3, 5))).shape
         (4, 2, 3)
     """
-    if _worth_sharing(a):
-        return _on_all_cores(function, a)
-    for _ in a.shape[:-2]:
-        function = jax.vmap(function)
-    return function(a)
+    with _precision_of(a):
+        if _worth_sharing(a):
+            return _on_all_cores(function, a)
+        for _ in a.shape[:-2]:
+            function = jax.vmap(function)
+        return function(a)
+
+
+def _precision_of(a: jax.Array) -> contextlib.AbstractContextManager[Any]:
+    """Where JAX keeps double precision, which Gram matrices have even in a program in single precision."""
+    double = jnp.finfo(a.dtype).bits == 64
+    return jax.enable_x64(True) if double else contextlib.nullcontext()
+
+
+def on_cpu(function: Callable[[Any], Any], elsewhere: Callable[[Any], Any], argument: Any) -> Any:
+    """One function of arrays on the CPU, another on other devices; outside of `jit`, where the arrays are.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(on_cpu(jnp.sin, jnp.cos, jnp.zeros(())))
+        0.0
+    """
+    leaves = jax.tree.leaves(argument)
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return jax.lax.platform_dependent(argument, cpu=function, default=elsewhere)
+    cpu = all(device.platform == "cpu" for leaf in leaves for device in leaf.devices())
+    return (function if cpu else elsewhere)(argument)
 
 
 SHARED_WORK = 2**20
@@ -198,8 +225,13 @@ def _on_all_cores(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
     program = _share(function, jax.ShapeDtypeStruct(a.shape, a.dtype), size)
     starts = [np.int32(min(first, count - size)) for first in range(0, count, size)]
     a.block_until_ready()  # a program whose input is at hand runs in the thread that calls it
-    others = [_threads().submit(program, a, start) for start in starts[:-1]]
-    last = program(a, starts[-1])
+
+    def share(start: np.int32) -> Any:
+        with _precision_of(a):  # in this thread
+            return program(a, start)
+
+    others = [_threads().submit(share, start) for start in starts[:-1]]
+    last = share(starts[-1])
     return _joined(tuple(lead), [*(other.result() for other in others), last])
 
 
@@ -269,7 +301,40 @@ def _svd_routines(full_matrices: bool | None, name: str) -> Callable[[jax.Array]
 
         return routine
 
-    return _of_stacks(by(lapack), by(chosen))
+    if full_matrices is not None:
+        return _of_stacks(by(lapack), by(chosen))
+
+    def stack(a: jax.Array) -> jax.Array:
+        return gram_svdvals(a) if takes_gram(min(a.shape[-2:]), a.dtype) else jax.lax.map(by(lapack), a)
+
+    return _of_stacks(by(lapack), by(chosen), stack)
+
+
+def takes_gram(side: int, dtype: jnp.dtype) -> bool:
+    """Whether values of stacks of matrices with this smaller side come from Gram matrices in what is traced now.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> with forced("host"):
+        ...     takes_gram(16, jnp.dtype("float32"))
+        False
+    """
+    return _route.get() != "host" and small_and_single(side, dtype)
+
+
+def root_eigenvalues(G: jax.Array) -> jax.Array:
+    """√λ, descending, of a positive semidefinite [n, n] in double precision: the values of A from AᴴA. O(4n³/3).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> with jax.enable_x64(True):
+        ...     print(root_eigenvalues(jnp.diag(jnp.array([1.0, 4.0]))))
+        [2. 1.]
+    """
+    return _root_eigenvalues(G)
+
+
+_root_eigenvalues = _of_stacks(lambda G: roots_of_gram(G[None])[0], lambda G: roots_of_gram(G[None])[0], roots_of_gram)
 
 
 def svdvals(a: jax.Array) -> jax.Array:

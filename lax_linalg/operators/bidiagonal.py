@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from lax_linalg import platform
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.diagonal import Diagonal
-from lax_linalg.operators.sturm import bidiagonal_singular_values
 from lax_linalg.operators.tridiagonal import Tridiagonal, binary_scale, require_band, solve_band
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
+from lax_linalg.sturm import bidiagonal_singular_values
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.errors import DimensionMismatch
+from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.fourier import circular_convolution, toeplitz_entries, use_direct
 from lax_linalg.operators.toeplitz import Toeplitz
@@ -193,7 +194,7 @@ def _(A: Circulant) -> Schur:
 @svdvals.rule(Circulant, cost="O(n log n)")
 def _(A: Circulant) -> jax.Array:
     """Moduli of the DFT of the first column, sorted."""
-    return -jnp.sort(-jnp.abs(A.eigenvalues))
+    return sorted_descending(jnp.abs(A.eigenvalues))
 
 
 @svd.rule(Circulant, cost="O(n²), the size of the vectors")

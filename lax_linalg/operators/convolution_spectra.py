@@ -14,7 +14,9 @@ from lax_linalg.operators.convolution_symbols import (
     Symbols,
     by_fourier,
     commutes,
+    gram_symbols,
     half_spectrum,
+    has_gram_symbols,
     multiplicities,
     sides,
     stacks,
@@ -55,11 +57,32 @@ def _modulus_jvp(primals, tangents):
     return s, jnp.real(jnp.sum(direction.conj() * dx))
 
 
-def _values(blocks: jax.Array) -> jax.Array:
-    """Singular values of every block, [frequencies, groups, min(M, J)]."""
+def _values(A: Convolution) -> jax.Array:
+    """Singular values of every block of the half spectrum, [frequencies, groups, min(M, J)]."""
+    channels = A.in_channels // A.groups, A.out_channels // A.groups
+    if has_gram_symbols(A) and platform.takes_gram(min(channels), compute_dtype(A.dtype)):
+        return _from_gram(A)
+    return _from_blocks(A)
+
+
+def _from_blocks(A: Convolution) -> jax.Array:
+    blocks = half_spectrum(A)
     if 1 in blocks.shape[-2:]:
         return jax.vmap(jax.vmap(lambda b: _modulus(b.ravel())[None]))(blocks)
     return platform.each(platform.svdvals, blocks)
+
+
+@jax.custom_jvp
+def _from_gram(A: Convolution) -> jax.Array:
+    def here(A: Convolution) -> jax.Array:
+        return platform.each(platform.root_eigenvalues, gram_symbols(A))
+
+    return platform.on_cpu(here, _from_blocks, A)
+
+
+@_from_gram.defjvp
+def _from_gram_jvp(primals, tangents):
+    return jax.jvp(_from_blocks, primals, tangents)
 
 
 # --- singular values ---
@@ -73,7 +96,7 @@ def _(A: Convolution) -> jax.Array:
         return closed
     if not splits(A):
         return svdvals.fallback(A)
-    values, counts = _values(half_spectrum(A)), multiplicities(A)
+    values, counts = _values(A), multiplicities(A)
     known = in_memory(values)
     values, xp = (values, jnp) if known is None else (known, np)
     once, twice = (values[np.flatnonzero(counts == count)].ravel() for count in (1, 2))
@@ -89,7 +112,7 @@ def _(A: Convolution, p: float = 2) -> jax.Array:
     closed = closed_svdvals(A)
     if closed is not None or not splits(A):
         return jnp.max(svdvals(A) if closed is None else closed, initial=0)
-    return jnp.max(_values(half_spectrum(A)), initial=0)
+    return jnp.max(_values(A), initial=0)
 
 
 @svd.rule(Convolution, cost="cost of the SVD of N blocks plus O(m² + n²), the size of the vectors")

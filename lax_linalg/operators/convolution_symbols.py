@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -178,6 +179,69 @@ def half_spectrum(A: Convolution) -> jax.Array:
     waves = np.concatenate([_waves(bases, sets) for sets, _ in chosen])
     real = {count for _, count in chosen} == {1} and not jnp.iscomplexobj(kernel)
     return _sum_of_waves(A, kernel, np.real(waves) if real else waves)
+
+
+def has_gram_symbols(A: Convolution) -> bool:
+    """Whether `gram_symbols` is the short way to the Gram matrices: real, few taps, Fourier bases, stride 1.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> has_gram_symbols(la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular"))
+        True
+    """
+    return _few_taps(A) and not jnp.iscomplexobj(A.kernel)
+
+
+@functools.partial(jax.jit, inline=True)
+def gram_symbols(A: Convolution) -> jax.Array:
+    """GᴴG for the blocks G of `half_spectrum`, or with transposed blocks, [frequencies, groups, n, n], complex128.
+
+    With K_d = Σ_t w_tᵀ w_{t+d}, the kernel's correlation with itself at lag d, they are K_0 + Σ_d (K_d z_d + K_dᵀ z̄_d),
+    one of each pair of opposite lags d, z_d the wave at frequency u: products of taps instead of products of blocks.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> gram_symbols(la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular")).shape
+        (5, 1, 2, 2)
+    """
+    d = len(A.kernel_size)
+    sizes = np.array(A.spatial)
+    circle = int(sizes.prod())
+    taps = np.array(list(np.ndindex(*A.kernel_size)))
+    lags, which = np.unique((taps[None] - taps[:, None]).reshape(-1, d), axis=0, return_inverse=True)
+    which = which.reshape(len(taps), len(taps))
+    kept = np.arange(len(lags) // 2, len(lags))  # in order, so that opposite lags stand at opposite ends, 0 between
+    u = np.concatenate([list(itertools.product(*sets)) for sets, _ in _chosen(A, _partners(A))])
+    # the angle u · d / n in units of one over the number of positions
+    turns = (u * (circle // sizes)) @ (lags[kept] * A.dilation).T % circle
+    w = A.kernel.astype(compute_dtype(A.dtype)).reshape(len(taps), *A.kernel.shape[d:-1], A.groups, -1)
+    w = jnp.moveaxis(w if w.shape[1] > w.shape[3] else jnp.swapaxes(w, 1, 3), 2, 0)  # [groups, taps, larger, smaller]
+    return _correlations(circle)(w, np.int8(which == kept[:, None, None]), np.int32(turns))
+
+
+@functools.cache
+def _correlations(circle: int) -> Callable[..., jax.Array]:
+    """The function behind `gram_symbols`: of taps [g, t, l, n], of which pairs of taps have which lag, and of angles.
+
+    Its arrays are all arguments and it is mapped by a loop: vmap writes traced operations anew, outside of the block
+    that gives them double precision.
+    """
+
+    @jax.custom_batching.sequential_vmap
+    def correlations(w: jax.Array, pairs: jax.Array, turns: jax.Array) -> jax.Array:
+        with jax.enable_x64(True):
+            w = w.astype(jnp.float64)
+            products = jnp.einsum("gtmi,gsmj->tsgij", w, w)
+            K = jnp.tensordot(pairs.astype(jnp.float64), products, 2)
+            angles = (2 * math.pi / circle) * turns
+            # the lag 0 is its own opposite
+            half = jnp.where(jax.lax.iota(jnp.int32, K.shape[0]) == 0, 0.5, 1.0)
+            KT = jnp.swapaxes(K, -1, -2)
+            return jax.lax.complex(
+                jnp.tensordot(half * jnp.cos(angles), K + KT, 1), jnp.tensordot(jnp.sin(angles), K - KT, 1)
+            )
+
+    return correlations
 
 
 def multiplicities(A: Convolution) -> np.ndarray:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from lax_linalg.concrete import decided
 from lax_linalg.errors import DimensionMismatch
+from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.dense import Dense
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
@@ -115,7 +116,7 @@ def _(A: Dense, B: Diagonal) -> Dense:
 def _(A: Diagonal) -> jax.Array:
     """Moduli of the diagonal, sorted."""
     d = A.diagonal.astype(compute_dtype(A.dtype))
-    return -jnp.sort(-jnp.abs(d))
+    return sorted_descending(jnp.abs(d))
 
 
 @eigvals.rule(Diagonal, cost="O(n log n)")

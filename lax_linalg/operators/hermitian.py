@@ -11,6 +11,7 @@ from jax.core import Tracer
 from lax_linalg import platform
 from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NotPositiveDefiniteError, UnknownNameError
+from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal import Diagonal
@@ -201,7 +202,7 @@ def _(A: Hermitian) -> Eigen:
 @svdvals.rule(Hermitian, cost="O(n³)")
 def _(A: Hermitian) -> jax.Array:
     """Moduli of the eigenvalues, sorted."""
-    return -jnp.sort(-jnp.abs(eigvals(A)))
+    return sorted_descending(jnp.abs(eigvals(A)))
 
 
 @svd.rule(Hermitian, cost="O(n³)")

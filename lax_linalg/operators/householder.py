@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.errors import DimensionMismatch
+from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.lazy import Product
@@ -238,7 +239,7 @@ def _(A: Householder) -> jax.Array:
     """Ones for a reflection; ones and |1 − τ vᴴv| otherwise."""
     if A.unitary or A.shape[0] == 0:
         return unit_values(A)
-    return -jnp.sort(-unit_values(A).at[0].set(jnp.abs(_determinants(A)[0])))
+    return sorted_descending(unit_values(A).at[0].set(jnp.abs(_determinants(A)[0])))
 
 
 @eigvals.rule(Householder, cost="O(n)")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from lax_linalg import platform
 from lax_linalg.concrete import decided
 from lax_linalg.errors import LinearAlgebraError
+from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.bidiagonal import Bidiagonal
 from lax_linalg.operators.diagonal import Diagonal
@@ -154,7 +155,7 @@ def _(A: SymTridiagonal) -> Eigen:
 @svdvals.rule(SymTridiagonal, cost="cost of eigvals")
 def _(A: SymTridiagonal) -> jax.Array:
     """Moduli of the eigenvalues, sorted."""
-    return -jnp.sort(-jnp.abs(eigvals(A)))
+    return sorted_descending(jnp.abs(eigvals(A)))
 
 
 @norm.rule(SymTridiagonal, cost="O(n)")
