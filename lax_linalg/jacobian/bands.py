@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lax_linalg.jacobian.graph import Graph, Node, Term
-from lax_linalg.jacobian.slabs import Memory, matrix_for, row_matrices
+from lax_linalg.jacobian.slabs import ONE_PASS, Memory, row_matrices
 from lax_linalg.operators.convolution import Convolution
 
 
@@ -30,26 +30,44 @@ class Diagonal(NamedTuple):
     scale: jax.Array | None
 
 
+class _Part(NamedTuple):
+    """Blocks [h, p, b, q] of a band, from its output row `row` and its input row `offset` on."""
+
+    blocks: jax.Array
+    row: int = 0
+    offset: int = 0
+
+
 class _Band(NamedTuple):
     """Output row h by input row stride · h − front + b: blocks[h, :, b, :]; of no meaning where there is no such row.
 
-    `blocks` is [H, p, width, q], or its shape where costs are counted; h counts from `first`, 0 unless it is a share.
+    `shape` is that of the blocks, (H, p, width, q); they are the sum of `parts`, which are none where costs are
+    counted; h counts from `first`, 0 unless it is a share.
     """
 
-    blocks: Any
+    shape: tuple[int, int, int, int]
+    parts: tuple[_Part, ...]
     stride: int
     front: int
     first: Any = 0
 
     @property
     def width(self) -> int:
-        return self.blocks.shape[2]
+        return self.shape[2]
+
+    @property
+    def blocks(self) -> jax.Array:
+        """All blocks, zero where no part is."""
+        total: Any = jnp.zeros((), self.parts[0].blocks.dtype)
+        for blocks, row, offset in self.parts:
+            count, _, width, _ = blocks.shape
+            edges = ((row, self.shape[0] - row - count), (0, 0), (offset, self.width - offset - width), (0, 0))
+            total = total + jnp.pad(blocks, edges)
+        return total
 
     def rows(self) -> Any:
         """The input row of each block, [H, width]; static where `first` is."""
-        return (
-            (np.arange(self.blocks.shape[0])[:, None] + self.first) * self.stride - self.front + np.arange(self.width)
-        )
+        return (np.arange(self.shape[0])[:, None] + self.first) * self.stride - self.front + np.arange(self.width)
 
     def inside(self, height: int) -> Any:
         """Whether an image of that height has the row."""
@@ -87,11 +105,14 @@ def banded_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Me
          [1. 2. 3. 2.]
          [0. 1. 2. 2.]]
     """
-    band = Walk(dtype).band(graph)
-    blocks, height = band.blocks.astype(dtype), image_of(graph.input)[0]
-    count, p, width, q = blocks.shape
-    matrix = matrix_for(("bands", shape, blocks.shape, height, band.stride, band.front), shape, dtype, into)
-    rows, inside = band.rows(), band.inside(height)
+    band, height = Walk(dtype).band(graph), image_of(graph.input)[0]
+    count, p, width, q = band.shape
+    pattern = ("bands", shape, band.shape, height, band.stride, band.front)
+    matrix = None if into is None else into(pattern)
+    if matrix is None and count <= ONE_PASS:
+        return jnp.stack([_output_row(band, h, height) for h in range(count)]).reshape(shape).astype(dtype)
+    matrix = jnp.zeros(shape, dtype) if matrix is None else matrix
+    blocks, rows, inside = band.blocks.astype(dtype), band.rows(), band.inside(height)
     whole = np.flatnonzero(inside.all(axis=1))
     first, inner = (int(whole[0]), whole.size) if whole.size else (count, 0)
 
@@ -111,6 +132,20 @@ def banded_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Me
     return matrix
 
 
+def _output_row(band: _Band, h: int, height: int) -> jax.Array:
+    """All entries of one output row, [p, height · q], the sum of the parts at their places."""
+    p, q = band.shape[1], band.shape[3]
+    total: Any = jnp.zeros((p, height * q), band.parts[0].blocks.dtype)
+    for blocks, row, offset in band.parts:
+        if row <= h < row + blocks.shape[0]:
+            first = h * band.stride - band.front + offset
+            low, high = max(0, -first), min(blocks.shape[2], height - first)
+            if low < high:
+                part = blocks[h - row, :, low:high].reshape(p, (high - low) * q)
+                total = total + jnp.pad(part, ((0, 0), ((first + low) * q, (height - first - high) * q)))
+    return total
+
+
 def banded_rows(graph: Graph, first: jax.Array, count: int, dtype: Any) -> jax.Array:
     """The rows of the matrix that belong to the output image's rows first … first + count − 1, [count · p, n].
 
@@ -127,7 +162,7 @@ def banded_rows(graph: Graph, first: jax.Array, count: int, dtype: Any) -> jax.A
     """
     band = Walk(dtype, first, count).band(graph)
     blocks, height = band.blocks.astype(dtype), image_of(graph.input)[0]
-    _, p, width, q = blocks.shape
+    _, p, width, q = band.shape
     total = image_of(graph.output.source)[0]  # type: ignore[union-attr]
     front, back = max(band.front, 0), max((total - 1) * band.stride - band.front + width - height, 0)
     matrix = jnp.zeros((count * p, (front + height + back) * q), dtype)
@@ -161,7 +196,7 @@ class Walk:
 
     def __init__(self, dtype: Any, first: Any = None, count: int = 0):
         self.dtype, self.first, self.count, self.cost = dtype, first, count, 0.0
-        self.shared, self.peak = first is not None, 0
+        self.shared, self.peak, self.rows = first is not None, 0, 0
 
     @classmethod
     def counted(cls, graph: Graph, *, shared: bool = False) -> Self | None:
@@ -195,6 +230,7 @@ class Walk:
         out = graph.output
         if out is None or out.operator is not None or out.index is not None:
             raise Unsupported
+        self.rows = image_of(out.source)[0]
         pending: dict[int, list[Diagonal | _Band]] = {id(out.source): [Diagonal(out.scale)]}
         for node in reversed(graph.nodes[1:]):
             if id(node) not in pending:
@@ -233,43 +269,52 @@ class Walk:
             self.cost += 2.0 * math.prod(shape)
             self.peak = max(self.peak, math.prod(shape))
             if self.dtype is None:
-                return _Band(jax.ShapeDtypeStruct(shape, A.dtype), stride, front)
+                return _Band(shape, (), stride, front)
             taps = row_matrices(A)
             blocks = jnp.zeros((p, reach, q), A.dtype).at[:, ::dilation].set(taps) if dilation > 1 else taps
             rows = jnp.ones((), blocks.dtype) if left.scale is None else left.scale
             rows = self.share(jnp.broadcast_to(rows.reshape(-1), (height * p,)).reshape(height, p, 1, 1))
-            return _Band(blocks[None] * rows, stride, front, origin)
-        steps, rows, _, r = left.blocks.shape
-        shape = (steps, rows, stride * (left.width - 1) + reach, q)
+            return _Band(shape, (_Part(blocks[None] * rows),), stride, front, origin)
+        steps, rows, width, r = left.shape
+        shape = (steps, rows, stride * (width - 1) + reach, q)
         self.cost += 4.0 * math.prod(shape)
         self.peak = max(self.peak, math.prod(shape))
-        taps = None if self.dtype is None else row_matrices(A).reshape(r, k * q)
-        blocks: Any = jax.ShapeDtypeStruct(shape, A.dtype) if taps is None else jnp.zeros(shape, left.blocks.dtype)
         inside = left.inside(height)
-        if self.shared:  # which rows there are is not known to the program: all take part, some as zeros
-            if self.dtype is not None:
-                left = left._replace(blocks=jnp.where(inside[:, None, :, None], left.blocks, 0))
-            inside = np.ones(inside.shape, bool)
-        for b in range(left.width):  # the rows that the image in between does not have take no part
-            steps_in = np.flatnonzero(inside[:, b])
-            self.cost += 2.0 * steps_in.size * rows * r * k * q
-            if taps is not None and steps_in.size:
-                some = slice(int(steps_in[0]), int(steps_in[-1]) + 1)
-                product = left.blocks[some, :, b].reshape(-1, r) @ taps.astype(left.blocks.dtype)
-                reached = slice(stride * b, stride * b + reach, dilation)
-                blocks = blocks.at[some, :, reached].add(product.reshape(-1, rows, k, q))
-        return _Band(blocks, stride * left.stride, stride * left.front + front, origin)
+        # with shares, which rows there are is not known to the program: all take part, some as zeros
+        known = np.ones((steps, width), bool) if self.shared else inside
+        # the rows that the image in between does not have take no part
+        taken = [(int(h[0]), int(h[-1]) + 1, b) for b in range(width) if (h := np.flatnonzero(known[:, b])).size]
+        count = sum(high - low for low, high, _ in taken)
+        self.cost += 2.0 * count * rows * r * k * q
+        if self.dtype is None:
+            return _Band(shape, (), stride * left.stride, stride * left.front + front)
+        blocks = jnp.where(inside[:, None, :, None], left.blocks, 0) if self.shared else left.blocks
+        taps = row_matrices(A).reshape(r, k * q).astype(blocks.dtype)
+        stacked = [blocks[low:high, :, b].reshape(-1, r) for low, high, b in taken]
+        products = (jnp.concatenate(stacked) @ taps).reshape(count, rows, k, q)
+        if dilation > 1:
+            edges = ((0, 0, 0), (0, 0, 0), (0, 0, dilation - 1), (0, 0, 0))
+            products = jax.lax.pad(products, jnp.zeros((), products.dtype), edges)
+        parts, at = [], 0
+        for low, high, b in taken:
+            parts.append(_Part(products[at : at + high - low], low, stride * b))
+            at += high - low
+        return _Band(shape, tuple(parts), stride * left.stride, stride * left.front + front, origin)
 
     def scaled(self, band: _Band, scale: jax.Array | None, source: Node) -> _Band:
         """band · diag(scale)."""
         height, q = image_of(source)[0], math.prod(image_of(source)[1:])
-        if self.dtype is None:
+        if self.dtype is None or scale is None:
             return band
-        if scale is None or jnp.ndim(scale) == 0:
-            return band if scale is None else band._replace(blocks=band.blocks * scale)
+        if jnp.ndim(scale) == 0:
+            return band._replace(parts=tuple(part._replace(blocks=part.blocks * scale) for part in band.parts))
         clip = np.clip if self.first is None else jnp.clip
-        picked = scale.reshape(height, q)[clip(band.rows(), 0, height - 1)]
-        return band._replace(blocks=band.blocks * picked[:, None])
+        picked = scale.reshape(height, q)[clip(band.rows(), 0, height - 1)][:, None]
+        parts = []
+        for blocks, row, offset in band.parts:
+            here = picked[row : row + blocks.shape[0], :, offset : offset + blocks.shape[2]]
+            parts.append(_Part(blocks * here, row, offset))
+        return band._replace(parts=tuple(parts))
 
     def diagonal_sum(self, diagonals: list[Diagonal]) -> Any:
         """The factors of a sum of diagonals; None for ones."""
@@ -292,21 +337,18 @@ class Walk:
         if {band.stride for band in bands} != {bands[0].stride} or (diagonals and bands[0].stride != 1):
             raise Unsupported
         front, back = max(fronts), max(backs)
-        count, p, _, q = bands[0].blocks.shape
-        self.cost += 2.0 * count * p * (front + back) * q * (len(parts) - 1)
+        count, p, _, q = bands[0].shape
+        shape = (count, p, front + back, q)
+        self.cost += 2.0 * math.prod(shape) * (len(parts) - 1)
         if self.dtype is None:
-            shape = (count, p, front + back, q)
-            return _Band(jax.ShapeDtypeStruct(shape, bands[0].blocks.dtype), bands[0].stride, front)
-        padded = (
-            jnp.pad(b.blocks, ((0, 0), (0, 0), (front - b.front, back - b.width + b.front), (0, 0))) for b in bands
-        )
-        blocks = sum(padded, jnp.zeros((), bands[0].blocks.dtype))
+            return _Band(shape, (), bands[0].stride, front)
+        moved = [part._replace(offset=part.offset + front - b.front) for b in bands for part in b.parts]
         if diagonals:
-            values = jnp.ones((), blocks.dtype) if scale is None else jnp.asarray(scale)
+            values = jnp.ones((), moved[0].blocks.dtype) if scale is None else jnp.asarray(scale)
             values = self.share(jnp.broadcast_to(values.reshape(-1), (image_of(node)[0] * p,)).reshape(-1, p))
-            here = jnp.arange(front + back)[:, None] == front
-            blocks = blocks + jnp.where(here & jnp.eye(p, dtype=bool)[:, None], values[:, :, None, None], 0)
-        return _Band(blocks, bands[0].stride, front, bands[0].first)
+            here = jnp.where(jnp.eye(p, dtype=bool)[:, None], values[:, :, None, None], 0)
+            moved.append(_Part(here, 0, front))
+        return _Band(shape, tuple(moved), bands[0].stride, front, bands[0].first)
 
 
 def image_of(node: Node) -> tuple[int, ...]:

@@ -193,8 +193,7 @@ class _Walk:
             results = _bind(eqn, values)
             return results, [None] * len(results)
         if name in ELEMENTWISE and _elementwise(eqn, terms):
-            results = _bind(eqn, values)
-            return results, [self.elementwise(eqn, values, terms)]
+            return _entries(eqn, values), [self.elementwise(eqn, values, terms)]
         if name in CALLS and not name.startswith("custom"):  # custom derivatives hold for the whole call only
             body = eqn.params[CALLS[name]]
             jaxpr, consts = (body.jaxpr, body.consts) if hasattr(body, "consts") else (body, ())
@@ -326,6 +325,17 @@ def _identity(n: int, dtype: Any) -> UniformScaling:
 def _bind(eqn: Any, values: list) -> list:
     result = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
     return list(result) if eqn.primitive.multiple_results else [result]
+
+
+def _entries(eqn: Any, values: list) -> list:
+    """Results of an elementwise equation, whose operands go without the axis of a batch of one.
+
+    Mapped over examples it then is what a model computes for the batch, and the compiler does it once for both.
+    """
+    shape = tuple(eqn.outvars[0].aval.shape)
+    if len(shape) < 2 or shape[0] != 1 or eqn.primitive.name.startswith("custom"):
+        return _bind(eqn, values)
+    return [y[None] for y in _bind(eqn, [v[0] if jnp.ndim(v) == len(shape) else v for v in values])]
 
 
 def _elementwise(eqn: Any, terms: list) -> bool:

@@ -114,7 +114,8 @@ def jacobians_of(
 ) -> LayerJacobians:
     """`layer_jacobians` of a structure and its state; pure."""
     require_batch(x)
-    calls = structure.trace(state, x)
+    with jax.default_matmul_precision("highest"):  # that of the verbs, so that they share its results
+        calls = structure.trace(state, x)
     require_finite_activations(calls, x)
     skipped: dict[str, str] = {}
     batches: dict[str, Batch] = {}

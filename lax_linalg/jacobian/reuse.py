@@ -122,11 +122,9 @@ def formed(
 @functools.partial(jax.jit, static_argnames=_OPTIONS)
 def _fresh(f: Callable[..., jax.Array], x: jax.Array, args: tuple, **options: Any) -> Written:
     found: list[Hashable] = [None]
-    shape, dtype = _result(f, x, args)
 
-    def into(pattern: Hashable) -> jax.Array:
+    def into(pattern: Hashable) -> None:
         found[0] = pattern
-        return jnp.zeros(shape, dtype)
 
     return Written(jacobian_entries(f, x, args, **options, into=into), found[0])
 
@@ -145,8 +143,3 @@ def _again(
         return jnp.broadcast_to(zero.astype(out.matrix.dtype), out.matrix.shape)  # one pass of stores
 
     return Written(jacobian_entries(f, x, args, **options, into=into), found[0])
-
-
-def _result(f: Callable[..., jax.Array], x: jax.Array, args: tuple) -> tuple[tuple[int, int], Any]:
-    out = jax.eval_shape(f, x, *args)
-    return (out.size, x.size), out.dtype

@@ -7,6 +7,7 @@ row. In one dimension the small matrix is the whole.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -18,8 +19,13 @@ import numpy as np
 from lax_linalg.operators.convolution import Convolution
 from lax_linalg.verbs.basic import require_dense
 
-Memory = Callable[[Hashable], jax.Array]
-"""Gives, for a pattern of places, a matrix that is zero outside of it; what is inside does not matter."""
+Memory = Callable[[Hashable], jax.Array | None]
+"""Gives, for a pattern of places, a matrix that is zero outside of it; what is inside does not matter.
+
+None where there is no memory yet: then the matrix may as well be formed at once, zeros and all.
+"""
+ONE_PASS = 8
+"""As many pieces does XLA on a CPU put side by side in the pass that forms them; more are formed first, then copied."""
 
 
 def matrix_for(pattern: Hashable, shape: tuple[int, ...], dtype: Any, into: Memory | None) -> jax.Array:
@@ -30,7 +36,8 @@ def matrix_for(pattern: Hashable, shape: tuple[int, ...], dtype: Any, into: Memo
         [[0. 0.]
          [0. 0.]]
     """
-    return jnp.zeros(shape, dtype) if into is None else into(pattern)
+    matrix = None if into is None else into(pattern)
+    return jnp.zeros(shape, dtype) if matrix is None else matrix
 
 
 def convolution_entries(
@@ -79,7 +86,13 @@ def convolution_entries(
     scales = None if rows is None else rows.reshape(height, p, 1)
     shape = (*A.kernel.shape[:2], A.in_channels, A.out_channels)
     pattern = ("slabs", transposed, shape, A.spatial, A.stride, A.dilation, A.pads, A.circular)
-    matrix = matrix_for(pattern, (n, m) if transposed else (m, n), dtype, into)
+    matrix = None if into is None else into(pattern)
+    if matrix is None and height <= ONE_PASS:
+        strips = _placed(taps, A, 0, scales)
+        if transposed:
+            return jnp.stack([strip.reshape(p, n).T for strip in strips], axis=1).reshape(n, m).astype(dtype)
+        return jnp.stack(strips).reshape(m, n).astype(dtype)
+    matrix = jnp.zeros((n, m) if transposed else (m, n), dtype) if matrix is None else matrix
 
     def write(matrix: jax.Array, h: jax.Array | int, row: jax.Array | int, slab: jax.Array) -> jax.Array:
         """Put kernel rows side by side [p, … q] at output row h, beginning at the input row `row`."""
@@ -123,6 +136,25 @@ def convolution_entries(
     return matrix
 
 
+def _placed(taps: jax.Array, A: Convolution, axis: int, scales: jax.Array | None = None) -> list[jax.Array]:
+    """For every output place along an axis taps [p, k, q] at the input places that they meet, [p, size, q].
+
+    `scales` [H, p, 1] are the factors of each place's rows.
+    """
+    size, stride, dilation, front = A.spatial[axis], A.stride[axis], A.dilation[axis], A.pads[axis][0]  # type: ignore[index]
+    reach, zero = (taps.shape[1] - 1) * dilation + 1, jnp.zeros((), taps.dtype)
+    strips = []
+    for h in range(A.out_spatial[axis]):
+        first = h * stride - front
+        laps = [first]
+        if A.circular:  # what goes beyond the last place comes again from the first on
+            laps = [first % size - lap * size for lap in range(-(-(first % size + reach) // size))]
+        here = taps if scales is None else taps * scales[h][:, None]
+        edges = [((0, 0, 0), (at, size - at - reach, dilation - 1), (0, 0, 0)) for at in laps]
+        strips.append(functools.reduce(jnp.add, [jax.lax.pad(here, zero, e) for e in edges]))
+    return strips
+
+
 def row_matrices(A: Convolution) -> jax.Array:
     """The kernel's rows side by side, each as the matrix of its convolution along the width: [W' cout, k, W cin].
 
@@ -152,8 +184,12 @@ def full_kernel(A: Convolution) -> jax.Array:
 
 def _last_dimension(kernel: jax.Array, A: Convolution) -> jax.Array:
     """The matrices of the convolutions along the last dimension, [W' cout, t, W cin] for kernel [t, s, cin, cout]."""
-    k, size = kernel.shape[1], A.spatial[-1]  # type: ignore[index]
+    k, size, axis = kernel.shape[1], A.spatial[-1], len(A.out_spatial) - 1  # type: ignore[index]
     width, stride, dilation, front = A.out_spatial[-1], A.stride[-1], A.dilation[-1], A.pads[-1][0]  # type: ignore[index]
+    if width <= ONE_PASS:
+        t, _, cin, cout = kernel.shape
+        strips = _placed(kernel.transpose(3, 0, 1, 2).reshape(cout * t, k, cin), A, axis)
+        return jnp.stack(strips).reshape(width * cout, t, size * cin)
     at = np.arange(width)[:, None] * stride - front + np.arange(k) * dilation
     at = at % size if A.circular else at
     place = at[:, :, None] == np.arange(size)  # [W', s, W]

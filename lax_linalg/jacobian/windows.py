@@ -17,7 +17,7 @@ import numpy as np
 
 from lax_linalg.jacobian.bands import Diagonal, Unsupported, Walk, image_of
 from lax_linalg.jacobian.graph import Graph, Node
-from lax_linalg.jacobian.slabs import Memory, full_kernel, matrix_for
+from lax_linalg.jacobian.slabs import ONE_PASS, Memory, full_kernel
 from lax_linalg.operators.convolution import Convolution
 
 PLACING = 8.0
@@ -77,7 +77,11 @@ def windowed_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: 
     height, width, o, a, b, i = window.blocks.shape
     blocks = window.blocks.reshape(height, width * o, a, b * i).astype(dtype)
     pattern = ("windows", shape, window.blocks.shape, sizes, window.stride, window.front)
-    matrix = matrix_for(pattern, shape, dtype, into).reshape(height, width * o, sizes[0], sizes[1] * i)
+    matrix = None if into is None else into(pattern)
+    if matrix is None and max(height, width) <= ONE_PASS:
+        return _placed(window, sizes).astype(dtype).reshape(shape)
+    matrix = jnp.zeros(shape, dtype) if matrix is None else matrix
+    matrix = matrix.reshape(height, width * o, sizes[0], sizes[1] * i)
     # the same number of input rows for every output row: at the borders they are moved inwards, with zeros for the rest
     first_rows, count = window.pixels(0)[:, 0], min(a, sizes[0])
     shift = np.clip(first_rows, 0, sizes[0] - count) - first_rows
@@ -92,6 +96,21 @@ def windowed_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: 
 
     matrix = jax.lax.fori_loop(0, height, put, matrix)
     return matrix.reshape(shape)
+
+
+def _placed(window: _Window, sizes: tuple[int, ...]) -> jax.Array:
+    """The windows at their places along the width, then along the height, [H, W, o, H', W', i]."""
+    placed = window.blocks
+    for axis in (1, 0):
+        pieces = []
+        for h in range(placed.shape[axis]):
+            first, width = h * window.stride[axis] - window.front[axis], placed.shape[3 + axis]
+            edges = [(0, 0, 0)] * 5
+            edges[2 + axis] = (first, sizes[axis] - first - width, 0)
+            piece = jax.lax.index_in_dim(placed, h, axis, keepdims=False)
+            pieces.append(jax.lax.pad(piece, jnp.zeros((), piece.dtype), edges))
+        placed = jnp.stack(pieces, axis)
+    return placed
 
 
 def windowed_rows(graph: Graph, first: jax.Array, count: int, dtype: Any) -> jax.Array:
@@ -198,10 +217,24 @@ class WindowWalk(Walk):
             return band
         if jnp.ndim(scale) == 0:
             return band._replace(blocks=band.blocks * scale)
-        height, width, channels = image_of(source)
-        rows, columns = (jnp.clip(band.pixels(axis), 0, size - 1) for axis, size in enumerate((height, width)))
-        picked = scale.reshape(height, width, channels)[rows[:, None, :, None], columns[None, :, None, :]]
-        return band._replace(blocks=band.blocks * picked[:, :, None])
+        reached = self.reached(scale.reshape(image_of(source)), band)
+        blocks = band.blocks.reshape(*band.blocks.shape[:-2], -1)  # pixels side by side with their channels
+        return band._replace(blocks=(blocks * reached[:, :, None]).reshape(band.blocks.shape))
+
+    def reached(self, image: jax.Array, window: _Window) -> jax.Array:
+        """Each window's piece of an image, [H, W, a, b·channels], zeros beside it."""
+        size, (a, b), channels = image.shape[:2], window.blocks.shape[3:5], image.shape[2]
+        last = ((self.rows - 1) * window.stride[0], (window.blocks.shape[1] - 1) * window.stride[1])
+        edges = [(f, max(0, at - f + n - s)) for f, at, n, s in zip(window.front, last, (a, b), size)]
+        padded = jnp.pad(image, (*edges, (0, 0)))
+        padded = padded.reshape(padded.shape[0], -1)
+
+        def piece(h: jax.Array, w: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice(padded, (h, w), (a, b * channels))
+
+        rows = (jnp.arange(window.blocks.shape[0]) + window.first) * window.stride[0]
+        columns = jnp.arange(window.blocks.shape[1]) * window.stride[1] * channels
+        return jax.vmap(lambda h: jax.vmap(lambda w: piece(h, w))(columns))(rows)
 
     def total(self, parts: list, node: Node) -> Any:
         windows = [part for part in parts if isinstance(part, _Window)]

@@ -137,6 +137,19 @@ def test_jit_with_the_state_as_data(net, x):
     assert (list(J), J.skipped) == (["first", "end_to_end"], {})  # the dict is a pytree and keeps its order
 
 
+def test_one_forward_pass_serves_all_layers(key):
+    """The layers' inputs and the factors inside blocks and the whole network come from the same convolutions."""
+    model = models.ResNet(input_shape=(6, 6, 2), num_classes=3, widths=(4,), rngs=nnx.Rngs(0))
+    graphdef, state = nnx.split(model)
+
+    @jax.jit
+    def matrices(state, x):
+        return {k: la.materialize(J) for k, J in la.layer_jacobians(nnx.merge(graphdef, state), x).items()}
+
+    program = matrices.lower(nnx.as_pure(state), jax.random.normal(key, (2, 6, 6, 2))).compile().as_text()
+    assert 0 < program.count(" convolution(") <= 3
+
+
 def test_gradient_of_a_spectrum_with_respect_to_the_parameters(net, x):
     graphdef, state = nnx.split(net, nnx.Param, ...)[0], nnx.split(net, nnx.Param, ...)[1:]
 
