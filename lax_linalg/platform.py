@@ -25,6 +25,7 @@ import contextvars
 import functools
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -218,21 +219,31 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _on_all_cores(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
-    """The function of every matrix of a stack [..., m, n]: a loop for each core, started by a thread of its own."""
+    """The function of every matrix of a stack [..., m, n]: loops over shares of it, of which each core takes the next.
+
+    There are several shares for each core, so that none waits long for another that came late or is slow.
+    """
     *lead, _, _ = a.shape
     count, cores = math.prod(lead), _cores()
-    size = -(-count // cores)
+    size = -(-count // (4 * cores))
     program = _share(function, jax.ShapeDtypeStruct(a.shape, a.dtype), size)
     starts = [np.int32(min(first, count - size)) for first in range(0, count, size)]
+    shares: list[Any] = [None] * len(starts)
+    left = deque(range(len(starts)))
     a.block_until_ready()  # a program whose input is at hand runs in the thread that calls it
 
-    def share(start: np.int32) -> Any:
-        with _precision_of(a):  # in this thread
-            return program(a, start)
+    def work() -> None:
+        with _precision_of(a), contextlib.suppress(IndexError):
+            while True:
+                share = left.popleft()
+                shares[share] = program(a, starts[share])
 
-    others = [_threads().submit(share, start) for start in starts[:-1]]
-    last = share(starts[-1])
-    return _joined(tuple(lead), [*(other.result() for other in others), last])
+    others = [_threads().submit(work) for _ in range(cores - 1)]
+    work()
+    for other in others:
+        if not other.cancel():
+            other.result()
+    return _joined(tuple(lead), shares)
 
 
 def _choose(cpu: Callable[[jax.Array], Any], host: Callable[[jax.Array], Any], a: jax.Array) -> Any:
