@@ -4,6 +4,7 @@ phases and bases, and its derivative in both modes against differences.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -190,12 +191,13 @@ def check_derivatives(A: la.LinearOperator, reference: Reference, only: Collecti
             )
 
         try:
-            value, tangent = jax.jvp(f, parameters, direction)
+            moved = jax.jit(f)
+            value, tangent = jax.jit(functools.partial(jax.jvp, f))(parameters, direction)
             if not value.size:
                 continue
             if name == "lu" and not _same_pivots([operator(*p) for p in points]):
                 continue
-            far_left, left, right, far_right = found = [f(*p) for p in points]
+            far_left, left, right, far_right = found = [moved(*p) for p in points]
             if name in ORDERED and _jumps(value, found):
                 continue
             want = np.asarray(8 * (right - left) - (far_right - far_left)) / (12 * STEP)
@@ -203,7 +205,7 @@ def check_derivatives(A: la.LinearOperator, reference: Reference, only: Collecti
             error = float(np.linalg.norm(np.asarray(tangent) - want)) / size
             assert error < TOLERANCE, f"forward mode is off by {error:.2g}\n{tangent}\n{want}"
             weights = jnp.asarray(generator.standard_normal(value.shape))
-            cotangents = jax.vjp(f, *parameters)[1](weights)
+            cotangents = jax.jit(lambda p, w, f=f: jax.vjp(f, *p)[1](w))(parameters, weights)
             # JAX's convention for complex cotangents: Re Σ g d, without a conjugate
             got = sum(float(jnp.real(jnp.sum(g * d))) for g, d in zip(cotangents, direction))
             expected = float(np.asarray(weights) @ np.asarray(tangent))

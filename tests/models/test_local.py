@@ -32,12 +32,16 @@ GEOMETRIES = [
 def test_the_operator_is_the_linear_part(layer, kernel, size, options, key):
     """The layer on a batch and on one example against the materialised matrix of its operator."""
     extra = (size,) if layer is models.LocallyConnected else ()
-    one = layer(2, 4, kernel, *extra, rngs=nnx.Rngs(0), **options)
     x = jax.random.normal(key, (3, *size, 2))
-    W = np.asarray(la.materialize(one.operator((*size, 2))))
-    expected = np.asarray(x).reshape(3, -1) @ W.T
-    np.testing.assert_allclose(one(x).reshape(3, -1), expected, atol=1e-5)
-    np.testing.assert_allclose(one(x[0]), one(x)[0], atol=1e-6)
+
+    @jax.jit
+    def all_three(x):
+        one = layer(2, 4, kernel, *extra, rngs=nnx.Rngs(0), **options)
+        return la.materialize(one.operator((*size, 2))), one(x), one(x[0])
+
+    W, batch, alone = map(np.asarray, all_three(x))
+    np.testing.assert_allclose(batch.reshape(3, -1), np.asarray(x).reshape(3, -1) @ W.T, atol=1e-5)
+    np.testing.assert_allclose(alone, batch[0], atol=1e-6)
 
 
 def test_every_position_has_its_own_weights():
@@ -52,18 +56,29 @@ def test_every_position_has_its_own_weights():
 @pytest.mark.parametrize(("kernel", "size", "options"), GEOMETRIES[:4:3])
 def test_tied_it_is_a_convolution_and_tying_is_the_nearest_one(kernel, size, options, key):
     x = jax.random.normal(key, (3, *size, 2))
-    tied = models.LocallyConnected(2, 4, kernel, size, tied=True, rngs=nnx.Rngs(0), **options)
-    conv, distance = tied.tie()
-    np.testing.assert_allclose(conv(x), tied(x), atol=1e-6)
-    assert float(distance) == 0.0
-    free = models.LocallyConnected(2, 4, kernel, size, rngs=nnx.Rngs(0), **options)
-    conv, distance = free.tie()
-    A, B = (np.asarray(la.materialize(layer.operator((*size, 2)))) for layer in (free, conv))
-    assert float(distance) == pytest.approx(np.linalg.norm(A - B) / np.linalg.norm(A), rel=1e-5)
-    nudged = models.Conv(2, 4, kernel, rngs=nnx.Rngs(0), **options)
-    for seed in range(3):  # no other kernel near is nearer: the gap is orthogonal to all convolutions
-        nudged.kernel.set_value(jax.random.normal(jax.random.key(seed), conv.kernel.shape))
-        other = np.asarray(la.materialize(nudged.operator((*size, 2))))
+
+    def matrix(layer):
+        return la.materialize(layer.operator((*size, 2)))
+
+    @jax.jit
+    def both_ways(x, keys):
+        tied = models.LocallyConnected(2, 4, kernel, size, tied=True, rngs=nnx.Rngs(0), **options)
+        conv, none = tied.tie()
+        free = models.LocallyConnected(2, 4, kernel, size, rngs=nnx.Rngs(0), **options)
+        nearest, distance = free.tie()
+
+        def other(key):
+            nudged = models.Conv(2, 4, kernel, rngs=nnx.Rngs(0), **options)
+            nudged.kernel.set_value(jax.random.normal(key, nearest.kernel.shape))
+            return matrix(nudged)
+
+        return conv(x), tied(x), none, matrix(free), matrix(nearest), distance, jax.vmap(other)(keys)
+
+    y, expected, none, A, B, distance, others = map(np.asarray, both_ways(x, jax.random.split(key, 3)))
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+    assert none == 0.0
+    assert distance == pytest.approx(np.linalg.norm(A - B) / np.linalg.norm(A), rel=1e-5)
+    for other in others:  # no other kernel near is nearer: the gap is orthogonal to all convolutions
         assert abs(np.sum((A - B) * other)) < 1e-4 * np.linalg.norm(A) * np.linalg.norm(other)
 
 
@@ -87,7 +102,7 @@ def test_a_trained_layer_is_tied_and_both_are_measured(tmp_path):
     assert found.before["loss"] == pytest.approx(summary["test_loss"], rel=1e-5)
     assert found.after["loss"] != found.before["loss"]
     plain = tmp_path / "mlp"
-    train_and_evaluate(small(plain, steps=1), plain)
+    train_and_evaluate(small(plain, steps=0, eval_every=0), plain)
     with pytest.raises(ConfigError, match="no locally connected layer"):
         tie_run(plain)
 
