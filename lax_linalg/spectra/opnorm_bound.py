@@ -62,7 +62,7 @@ def opnorm_bound(A: LinearOperator, *, iterations: int = 8) -> NormBound:
 
     Example:
         >>> import jax.numpy as jnp, lax_linalg as la
-        >>> A = la.Convolution(jnp.ones((3, 3, 1, 1)), (32, 32))
+        >>> A = la.Convolution(jnp.ones((3, 3, 1, 1)), (8, 8))
         >>> lower, upper = la.opnorm_bound(A)
         >>> bool(lower <= la.opnorm(A) <= upper)
         True

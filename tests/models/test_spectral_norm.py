@@ -17,19 +17,22 @@ from models.activations import activations, group_sort
 from models.lipschitz import SLOPES, slope
 
 
-def conv(on="operator", gain=3.0, **options):
+@nnx.jit(static_argnames=("on", "gain", "start"))
+def conv(on="operator", gain=3.0, start=30):
     layer = models.Conv(2, 3, 3, kernel_init=nnx.initializers.normal(gain), rngs=nnx.Rngs(0))
-    return models.SpectralNorm(layer, input_shape=(4, 4, 2), on=on, rngs=nnx.Rngs(1), **options)
+    return models.SpectralNorm(layer, input_shape=(4, 4, 2), on=on, start=start, rngs=nnx.Rngs(1))
+
+
+forward = nnx.jit(lambda layer, x: layer(x))
 
 
 def test_the_estimate_converges_to_the_norm_of_the_true_operator(key):
     """Within 1e-3 of σ₁ of the zero-padded convolution, never above it; the kernel's matrix has another norm."""
     layer, x = conv(start=5), jax.random.normal(key, (2, 4, 4, 2))
     true = float(la.opnorm(layer.layer.operator((4, 4, 2))))
-    call = nnx.jit(lambda layer, x: layer(x))
     errors = []
     for _ in range(60):
-        call(layer, x)
+        forward(layer, x)
         errors.append(true - float(layer.sigma()))
     assert min(errors) > -1e-5 * true
     assert errors[-1] < 1e-3 * true < errors[0]
@@ -42,16 +45,22 @@ def test_the_estimate_converges_to_the_norm_of_the_true_operator(key):
 def test_it_is_a_reparametrisation_with_norm_at_most_one(key):
     layer, x = conv(start=300), jax.random.normal(key, (2, 4, 4, 2))
     W = layer.layer.kernel[...].copy()
-    y = layer(x)
+    y = forward(layer, x)
     np.testing.assert_array_equal(layer.layer.kernel[...], W)  # flax's own overwrites it
-    np.testing.assert_allclose(la.opnorm(layer.operator((4, 4, 2))), 1, rtol=1e-4)
-    expected = jnp.stack([(layer.layer.operator((4, 4, 2)) @ one.ravel()).reshape(4, 4, 3) for one in x])
-    np.testing.assert_allclose(y, expected / layer.sigma(), rtol=1e-4, atol=1e-5)
+
+    @jax.jit
+    def matrices(layer):
+        return la.materialize(layer.operator((4, 4, 2))), la.materialize(layer.layer.operator((4, 4, 2))), layer.sigma()
+
+    normalised, A, sigma = map(np.asarray, matrices(layer))
+    np.testing.assert_allclose(np.linalg.norm(normalised, 2), 1, rtol=1e-4)
+    expected = (np.asarray(x).reshape(2, -1) @ A.T).reshape(2, 4, 4, 3)
+    np.testing.assert_allclose(y, expected / sigma, rtol=1e-4, atol=1e-5)
 
 
 def test_a_small_weight_is_left_as_it_is(key):
     layer, x = conv(gain=0.01), jax.random.normal(key, (2, 4, 4, 2))
-    np.testing.assert_allclose(layer(x), layer.layer(x), rtol=1e-6)
+    np.testing.assert_allclose(forward(layer, x), forward(layer.layer, x), rtol=1e-6)
 
 
 def test_the_gradient_runs_through_sigma_as_in_the_paper(x64):
@@ -72,15 +81,16 @@ def test_evaluation_does_not_advance_the_vectors(key):
     layer, x = conv(start=1), jax.random.normal(key, (2, 4, 4, 2))
     layer.eval()
     before = layer.u[...].copy()
-    np.testing.assert_array_equal(layer(x), layer(x))
+    np.testing.assert_array_equal(forward(layer, x), forward(layer, x))
     np.testing.assert_array_equal(layer.u[...], before)
     layer.train()
-    layer(x)
+    forward(layer, x)
     assert not np.allclose(layer.u[...], before)
 
 
 def test_the_probe_shows_the_normalised_layer():
-    model = models.GAN(input_shape=(4, 4, 1), widths=(3,), generator_widths=(4,), rngs=nnx.Rngs(0))
+    make = nnx.jit(lambda: models.GAN(input_shape=(4, 4, 1), widths=(3,), generator_widths=(4,), rngs=nnx.Rngs(0)))
+    model = make()
     model.eval()
 
     @jax.jit
@@ -109,7 +119,7 @@ def test_wrong_use_is_refused(build, error, message):
 @pytest.mark.parametrize("name", ["maxmin", "groupsort4"])
 def test_sorting_activations_permute(name, key):
     x = jax.random.normal(key, (8,))
-    J = np.asarray(jax.jacobian(activations[name])(x))
+    J = np.asarray(jax.jit(jax.jacobian(activations[name]))(x))
     np.testing.assert_array_equal(np.sort(J, axis=0), np.eye(8)[::-1].cumsum(0)[-1] * np.array([[0]] * 7 + [[1]]))
     np.testing.assert_array_equal(J @ J.T, np.eye(8))
     np.testing.assert_array_equal(np.sort(activations[name](x)), np.sort(x))
@@ -118,7 +128,7 @@ def test_sorting_activations_permute(name, key):
 @pytest.mark.parametrize("name", sorted(SLOPES))
 def test_slope_bounds_hold(name, x64):
     x = jnp.linspace(-8, 8, 4001)
-    slopes = jax.vmap(jax.grad(activations[name]))(x)
+    slopes = jax.jit(jax.vmap(jax.grad(activations[name])))(x)
     low, high = SLOPES[name]
     assert low - 1e-12 <= float(slopes.min()) and float(slopes.max()) <= high + 1e-12
     assert high - float(slopes.max()) < 0.02  # and they are not loose
@@ -131,7 +141,8 @@ def test_lipschitz_bounds_enclose_the_true_constant(key):
     )
     W1, W2 = mlp.layers[0].kernel[...].T, mlp.head.kernel[...].T
     true = max(np.linalg.norm((W2 * np.array(D)) @ W1, 2) for D in itertools.product([0.0, 1.0], repeat=5))
-    lower, tighter, product = models.lipschitz_bound(mlp, (6,), jax.random.normal(key, (20, 6)))
+    bounds = jax.jit(lambda mlp, x: models.lipschitz_bound(mlp, (6,), x))
+    lower, tighter, product = bounds(mlp, jax.random.normal(key, (20, 6)))
     assert float(lower) <= true + 1e-5
     assert true <= float(tighter) + 1e-5
     assert float(tighter) < 0.99 * float(product)
@@ -140,8 +151,7 @@ def test_lipschitz_bounds_enclose_the_true_constant(key):
 def test_lipschitz_bounds_enclose_the_true_constant_of_a_discriminator(key):
     """One hidden leaky layer of two inputs: kinks through the origin cut the plane into cones, each with its diagonal D
     of slopes, and the constant is the largest ‖s Ŵ₂ D Ŵ₁‖ over them."""
-    critic = models.Discriminator((2,), widths=(6,), scale=5.0, rngs=nnx.Rngs(0))
-    forward = nnx.jit(lambda critic, x: critic(x))
+    critic = nnx.jit(lambda: models.Discriminator((2,), widths=(6,), scale=5.0, rngs=nnx.Rngs(0)))()
     for _ in range(30):  # the estimates of the norms converge, from below
         forward(critic, jnp.ones((1, 2)))
     critic.eval()
@@ -165,7 +175,8 @@ def test_lipschitz_bounds_of_a_linear_network_are_exact_when_tight(key):
         input_shape=(6,), num_classes=3, widths=(5, 4), activation="identity", kernel_init="gaussian", rngs=nnx.Rngs(0)
     )
     true = np.linalg.norm(mlp.layers[0].kernel[...] @ mlp.layers[1].kernel[...] @ mlp.head.kernel[...], 2)
-    lower, tighter, product = models.lipschitz_bound(mlp, (6,), jax.random.normal(key, (1, 6)))
+    bounds = jax.jit(lambda mlp, x: models.lipschitz_bound(mlp, (6,), x))
+    lower, tighter, product = bounds(mlp, jax.random.normal(key, (1, 6)))
     np.testing.assert_allclose([lower, tighter], true, rtol=1e-5)
     assert float(product) > 1.1 * true
 
@@ -173,10 +184,16 @@ def test_lipschitz_bounds_of_a_linear_network_are_exact_when_tight(key):
 @pytest.mark.parametrize("pool", ["mean", pytest.param("flatten", marks=pytest.mark.slow)])
 def test_lipschitz_bounds_of_residual_networks_and_discriminators_are_in_order(pool, key):
     x = jax.random.normal(key, (1, 4, 4, 1))
-    resnet = models.ResNet(
-        input_shape=(4, 4, 1), num_classes=3, widths=(2, 3), pool=pool, activation="tanh", rngs=nnx.Rngs(0)
-    )
-    gan = models.GAN(input_shape=(4, 4, 1), widths=(2, 3), generator_widths=(3,), scale=2.0, rngs=nnx.Rngs(1))
+
+    @nnx.jit
+    def both():
+        size, rngs = (4, 4, 1), nnx.Rngs(0)
+        return (
+            models.ResNet(input_shape=size, num_classes=3, widths=(2, 3), pool=pool, activation="tanh", rngs=rngs),
+            models.GAN(input_shape=size, widths=(2, 3), generator_widths=(3,), scale=2.0, rngs=rngs),
+        )
+
+    resnet, gan = both()
     gan.eval()
     bounds = jax.jit(lambda model, x: models.lipschitz_bound(model, (4, 4, 1), x))
     for model in (resnet, gan):

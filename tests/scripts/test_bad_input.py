@@ -259,7 +259,7 @@ def test_report_refuses_a_run_given_twice(run):
 
 def test_processes_of_their_own_end_with_code_2_and_one_line(tmp_path):
     for arguments, message in (
-        (("train", "--regularizer=sso", f"--workdir={tmp_path}/run"), "unknown regularizer 'sso'; did you mean 'so'"),
+        (("train", "--task=digit", f"--workdir={tmp_path}/run"), "unknown task 'digit'; did you mean 'digits'"),
         (("analyze", f"--workdir={tmp_path}/run"), "no run in .*/run"),
     ):
         outcome = run_script(*arguments)
