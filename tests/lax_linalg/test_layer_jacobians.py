@@ -22,6 +22,12 @@ def reference(f, x):
     return np.asarray(J).reshape(x.shape[0], -1, x[0].size)
 
 
+@jax.jit
+def matrices_of(J):
+    """Those of all layers, by one program."""
+    return {path: la.materialize(batch) for path, batch in J.items()}
+
+
 class Net(nnx.Module):
     """Containers, an activation module, a layer used twice, and dropout."""
 
@@ -166,16 +172,19 @@ def test_end_to_end_is_the_product_of_a_sequential_net(key):
     rngs = nnx.Rngs(0)
     net = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.LayerNorm(4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs))
     J = la.layer_jacobians(net, jax.random.normal(key, (2, 3)))
-    a, b, c = (la.materialize(J[f"layers/{i}"]) for i in range(3))
-    np.testing.assert_allclose(la.materialize(J["end_to_end"]), c @ b @ a, atol=1e-5)
+    found = matrices_of(J)
+    a, b, c, whole = (np.asarray(found[path]) for path in ("layers/0", "layers/1", "layers/2", "end_to_end"))
+    np.testing.assert_allclose(whole, c @ b @ a, atol=1e-5)
 
 
 def test_our_layers_agree_with_their_declared_operators(key):
     model = models.create("resnet", input_shape=(4, 4, 1), widths=(2, 4), rngs=nnx.Rngs(0))
     J = la.layer_jacobians(model, jax.random.normal(key, (2, 4, 4, 1)), ["stem", "blocks/0/conv1", "head"])
-    for path, layer in (("stem", model.stem), ("blocks/0/conv1", model.blocks[0].conv1), ("head", model.head)):
-        A = la.materialize(layer.operator(J[path].x.shape[1:]))
-        np.testing.assert_allclose(la.materialize(J[path]), jnp.stack([A, A]), atol=1e-6)
+    layers = {"stem": model.stem, "blocks/0/conv1": model.blocks[0].conv1, "head": model.head}
+    operators = {path: layer.operator(J[path].x.shape[1:]) for path, layer in layers.items()}
+    found, declared = matrices_of(J), matrices_of(operators)
+    for path in layers:
+        np.testing.assert_allclose(found[path], np.stack([declared[path]] * 2), atol=1e-6)
 
 
 # --- Linen ---
@@ -205,11 +214,10 @@ def test_linen_model(cnn):
     module, variables, images = cnn
     J = la.layer_jacobians((module, variables), images)
     assert list(J) == ["Conv_0", "BatchNorm_0", "hidden", "Dense_0", "end_to_end"]
-    np.testing.assert_allclose(
-        la.materialize(J["end_to_end"]), reference(lambda x: module.apply(variables, x), images), atol=1e-6
-    )
-    kernel = variables["params"]["hidden"]["kernel"]
-    np.testing.assert_allclose(la.materialize(J["hidden"]), jnp.stack([kernel.T] * 2), atol=1e-6)
+    found = matrices_of(J)
+    np.testing.assert_allclose(found["end_to_end"], reference(lambda x: module.apply(variables, x), images), atol=1e-6)
+    kernel = np.asarray(variables["params"]["hidden"]["kernel"])
+    np.testing.assert_allclose(found["hidden"], np.stack([kernel.T] * 2), atol=1e-6)
     bound = la.layer_jacobians(module.bind(variables), images, "hidden")
     np.testing.assert_array_equal(bound["hidden"].x, J["hidden"].x)
     spectra = jax.jit(lambda v, x: la.svdvals(la.layer_jacobians((module, v), x)["Conv_0"]))(variables, images)
@@ -292,12 +300,15 @@ def test_plain_functions_and_equinox(key, x):
     mlp = eqx.nn.MLP(4, 2, 5, 1, key=key)
     J = la.layer_jacobians({"mlp": mlp, "softmax": jax.nn.softmax}, x)
     assert list(J) == ["mlp", "softmax", "end_to_end"]
-    expected = jax.vmap(jax.jacfwd(lambda x: jax.nn.softmax(mlp(x))))(x)
-    np.testing.assert_allclose(la.materialize(J["end_to_end"]), expected, atol=1e-6)
+    whole, alone = jax.jit(
+        lambda x: (jax.vmap(jax.jacfwd(lambda x: jax.nn.softmax(mlp(x))))(x), jax.vmap(jax.jacfwd(mlp))(x))
+    )(x)
+    np.testing.assert_allclose(la.materialize(J["end_to_end"]), whole, atol=1e-6)
     assert all(leaf.shape for leaf in J["mlp"].args)  # the weights are data
     layers = [mlp.layers[0], jax.nn.relu, mlp.layers[1]]
-    a, b, c = (la.materialize(J) for J in list(la.layer_jacobians(layers, x).values())[:3])
-    np.testing.assert_allclose(c @ b @ a, jax.vmap(jax.jacfwd(mlp))(x), atol=1e-6)
+    found = matrices_of(la.layer_jacobians(layers, x))
+    a, b, c = (np.asarray(found[path]) for path in "012")
+    np.testing.assert_allclose(c @ b @ a, alone, atol=1e-6)
 
 
 def test_one_function(x):
@@ -375,10 +386,10 @@ def test_layers_of_several_arrays_have_a_jacobian_by_each(key):
     assert {"cross:0", "cross:1", "own"} <= set(J) and "cross" not in J
     found = jax.jit(lambda J: {path: la.materialize(J[path]) for path in ("cross:0", "cross:1", "own")})(J)
     mask = x[:, None, None, :, 0] > -1
+    cross = lambda q, k, mask: model.cross(q[None], k[None], mask=mask[None])[0]  # noqa: E731
+    by_each = jax.jit(jax.jacfwd(cross, argnums=(0, 1)))
     for b in range(2):
-        query = lambda q: model.cross(q[None], jnp.sin(x[b : b + 1]), mask=mask[b : b + 1])[0]  # noqa: B023, E731
-        keys = lambda k: model.cross(x[b : b + 1], k[None], mask=mask[b : b + 1])[0]  # noqa: B023, E731
-        expected = jax.jit(lambda q, k: (jax.jacfwd(query)(q), jax.jacfwd(keys)(k)))(x[b], jnp.sin(x[b]))  # noqa: B023
+        expected = by_each(x[b], jnp.sin(x[b]), mask[b])
         np.testing.assert_allclose(found["cross:0"][b], expected[0].reshape(12, 12), atol=1e-5)
         np.testing.assert_allclose(found["cross:1"][b], expected[1].reshape(12, 12), atol=1e-5)
     np.testing.assert_allclose(found["own"], reference(model.own, J["own"].x), atol=1e-5)
@@ -408,12 +419,13 @@ def test_declared_stacks_give_every_layer_by_scan(key, x):
     depth = J["layers/1/depth"]
     assert depth.shape == (5, 3, 4, 4)
     h = model.layers[0](x)
-    matrices = la.materialize(depth)
+    found = matrices_of(J)
+    matrices, kernel = np.asarray(found["layers/1/depth"]), np.asarray(stack.kernel[...])
     for l in range(5):
-        np.testing.assert_allclose(matrices[l], reference(lambda h: stack.step(h, stack.kernel[l])[0], h), atol=1e-6)  # noqa: B023
-        h = stack.step(h, stack.kernel[l])[0]
-    product = jnp.linalg.multi_dot([*matrices[::-1, 0]])
-    np.testing.assert_allclose(product, la.materialize(J["layers/1"])[0], atol=1e-6)
+        h = np.tanh(np.asarray(h) @ kernel[l])
+        np.testing.assert_allclose(matrices[l], (1 - h[:, :, None] ** 2) * kernel[l].T, atol=1e-6)
+    product = np.linalg.multi_dot([*matrices[::-1, 0]])
+    np.testing.assert_allclose(product, found["layers/1"][0], atol=1e-6)
     assert list(la.layer_jacobians(stack, x)) == ["depth", "end_to_end"]
     stack.kernel[...] = stack.kernel[...].at[3].set(jnp.nan)
     with pytest.raises(NonFiniteError, match="layer 3 of 5 of layer 'depth' turns a finite carry"):
@@ -517,19 +529,17 @@ def test_scanned_blocks_with_other_state_and_several_carries(key):
     assert list(J) == ["blocks/depth", "end_to_end"]
     depth = J["blocks/depth"]
     assert depth.shape == (3, 2, 3, 3)
-    matrices, h = np.asarray(la.materialize(depth)), x
+    matrices = np.asarray(la.materialize(depth))
     linear, norm = model.blocks.linear, model.blocks.norm
+    h = np.asarray(x)
     for l in range(3):
-        W, b, scale = linear.kernel[l], linear.bias[l], norm.scale[l] / jnp.sqrt(norm.var[l] + 1e-5)
-
-        def block(h, l=l, W=W, b=b, scale=scale):
-            return h + jnp.tanh((h @ W + b) * scale) * (l + 1)
-
-        D = reference(block, h)
+        W, b, scale = map(np.asarray, (linear.kernel[l], linear.bias[l], norm.scale[l] / jnp.sqrt(norm.var[l] + 1e-5)))
+        inner = np.tanh((h @ W + b) * scale)
+        D = np.eye(2) + (l + 1) * ((1 - inner**2) * scale)[:, :, None] * W.T
         expected = np.concatenate([np.pad(D, ((0, 0), (0, 0), (0, 1))), np.ones((2, 1, 3))], axis=1)
         expected[:, 2, :2] = D.sum(axis=1)
         np.testing.assert_allclose(matrices[l], expected, atol=1e-5)
-        h = block(h)
+        h = h + (l + 1) * inner
     graphdef, state = nnx.split(model)
     state = nnx.as_pure(state)
     np.testing.assert_allclose(
