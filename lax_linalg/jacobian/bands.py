@@ -19,6 +19,9 @@ from lax_linalg.jacobian.graph import Graph, Node, Term
 from lax_linalg.jacobian.slabs import ONE_PASS, Memory, row_matrices
 from lax_linalg.operators.convolution import Convolution
 
+FEW = 4
+"""Parts of a band that are cheaper to add where they are used than in a pass of its own."""
+
 
 class Unsupported(Exception):
     """The graph has something else than convolutions of images, scalings and sums."""
@@ -58,12 +61,16 @@ class _Band(NamedTuple):
     @property
     def blocks(self) -> jax.Array:
         """All blocks, zero where no part is."""
-        total: Any = jnp.zeros((), self.parts[0].blocks.dtype)
+        if len(self.parts) == 1 and self.parts[0].blocks.shape == self.shape:
+            return self.parts[0].blocks
+        total = jnp.zeros(self.shape, self.parts[0].blocks.dtype)
         for blocks, row, offset in self.parts:
-            count, _, width, _ = blocks.shape
-            edges = ((row, self.shape[0] - row - count), (0, 0), (offset, self.width - offset - width), (0, 0))
-            total = total + jnp.pad(blocks, edges)
+            total = total.at[row : row + blocks.shape[0], :, offset : offset + blocks.shape[2]].add(blocks)
         return total
+
+    def few(self) -> _Band:
+        """The same of one part, unless the parts are so few that they may as well be added where they are used."""
+        return self if len(self.parts) <= FEW else self._replace(parts=(_Part(self.blocks),))
 
     def rows(self) -> Any:
         """The input row of each block, [H, width]; static where `first` is."""
@@ -110,6 +117,7 @@ def banded_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into: Me
     pattern = ("bands", shape, band.shape, height, band.stride, band.front)
     matrix = None if into is None else into(pattern)
     if matrix is None and count <= ONE_PASS:
+        band = band.few()
         return jnp.stack([_output_row(band, h, height) for h in range(count)]).reshape(shape).astype(dtype)
     matrix = jnp.zeros(shape, dtype) if matrix is None else matrix
     blocks, rows, inside = band.blocks.astype(dtype), band.rows(), band.inside(height)

@@ -28,13 +28,14 @@ class _Window(NamedTuple):
     """Output pixel (h, w) by input pixel stride · (h, w) − front + (a, b): blocks[h, w, :, a, b, :].
 
     `blocks` is [H, W, channels, A, B, channels'], or its shape where costs are counted; entries of pixels that the
-    image does not have are of no meaning. h counts from `first`, 0 unless it is a share.
+    image does not have are of no meaning, or zeros if it is `clean`. h counts from `first`, 0 unless it is a share.
     """
 
     blocks: Any
     stride: tuple[int, ...]
     front: tuple[int, ...]
     first: Any = 0
+    clean: bool = False
 
     def pixels(self, axis: int) -> Any:
         """The input's coordinate of each entry along an axis, [H, A] or [W, B]; static where `first` is."""
@@ -194,21 +195,20 @@ class WindowWalk(Walk):
         fronts = tuple(s * f + g for s, f, g in zip(stride, left.front, front))
         if self.dtype is None:
             return _Window(jax.ShapeDtypeStruct(shape, A.dtype), strides, fronts)  # type: ignore[arg-type]
-        at = [(left.pixels(axis) >= 0) & (left.pixels(axis) < size) for axis, size in enumerate((height, width))]
-        inside = at[0][:, None, None, :, None, None] & at[1][None, :, None, None, :, None]
-        everywhere = isinstance(inside, np.ndarray) and inside.all()
-        blocks = left.blocks if everywhere else jnp.where(inside, left.blocks, 0)
-        # taps of window pixel (a, b) at the wider window's pixels, zeros where it has none
-        index = []
-        for axis, n in enumerate((a, b)):
-            tap = np.arange(wider[axis]) - stride[axis] * np.arange(n)[:, None]
-            dilation = A.dilation[axis]  # type: ignore[index]
-            has = (tap >= 0) & (tap % dilation == 0) & (tap // dilation < k[axis])
-            index.append(np.where(has, tap // dilation, k[axis]))
-        taps = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0))).astype(blocks.dtype)
-        taps = taps[
-            index[0][:, None, None, :, None], index[1][None, :, None, None, :], :, np.arange(cout)[:, None, None]
-        ]
+        blocks = left.blocks
+        if not left.clean:
+            at = [(left.pixels(axis) >= 0) & (left.pixels(axis) < size) for axis, size in enumerate((height, width))]
+            inside = at[0][:, None, None, :, None, None] & at[1][None, :, None, None, :, None]
+            everywhere = isinstance(inside, np.ndarray) and inside.all()
+            blocks = blocks if everywhere else jnp.where(inside, blocks, 0)
+        # taps [a, b, cout, A, B, cin] of window pixel (a, b) at the wider window's pixels, zeros where it has none
+        taps, zero = kernel.transpose(3, 0, 1, 2).astype(blocks.dtype), jnp.zeros((), blocks.dtype)
+        for axis, n in ((1, b), (0, a)):
+            free = wider[axis] - reach[axis]
+            edges = [[(0, 0, 0)] * taps.ndim for _ in range(n)]
+            for t in range(n):
+                edges[t][axis - 3] = (stride[axis] * t, free - stride[axis] * t, A.dilation[axis] - 1)  # type: ignore[index]
+            taps = jnp.stack([jax.lax.pad(taps, zero, e) for e in edges])
         product = blocks.reshape(-1, a * b * cout) @ taps.reshape(a * b * cout, -1)
         return _Window(product.reshape(shape), strides, fronts, origin)  # type: ignore[arg-type]
 
@@ -219,7 +219,7 @@ class WindowWalk(Walk):
             return band._replace(blocks=band.blocks * scale)
         reached = self.reached(scale.reshape(image_of(source)), band)
         blocks = band.blocks.reshape(*band.blocks.shape[:-2], -1)  # pixels side by side with their channels
-        return band._replace(blocks=(blocks * reached[:, :, None]).reshape(band.blocks.shape))
+        return band._replace(blocks=(blocks * reached[:, :, None]).reshape(band.blocks.shape), clean=True)
 
     def reached(self, image: jax.Array, window: _Window) -> jax.Array:
         """Each window's piece of an image, [H, W, a, b·channels], zeros beside it."""
@@ -271,4 +271,5 @@ class WindowWalk(Walk):
             here = np.zeros((o, *shape[3:]), bool)
             here[np.arange(o), front[0], front[1], np.arange(o)] = True
             total = total + jnp.where(here, values, 0)
-        return _Window(total, windows[0].stride, front, windows[0].first)
+        clean = all(window.clean for window in windows)
+        return _Window(total, windows[0].stride, front, windows[0].first, clean)
