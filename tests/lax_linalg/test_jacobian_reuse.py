@@ -110,7 +110,7 @@ def test_compositions(method, pattern, spatial):
     known, where = pattern_of(first), first.unsafe_buffer_pointer()
     assert known[0] == pattern
     second = la.materialize(la.jacobian(two, *at(1), method=method), out=first)
-    np.testing.assert_allclose(second, jax.jacfwd(two)(*at(1)).reshape(size, size), atol=1e-5)
+    np.testing.assert_allclose(second, jax.jit(jax.jacfwd(two))(*at(1)).reshape(size, size), atol=1e-5)
     assert pattern_of(second) == known and second.unsafe_buffer_pointer() == where
     single, wanted = case(2, spatial=spatial)
     np.testing.assert_allclose(la.materialize(single, out=second), wanted, atol=1e-5)
@@ -199,7 +199,7 @@ def test_a_function_that_became_another_is_written_anew():
     jax.clear_caches()
     taps[0] = 3
     new = la.materialize(la.jacobian(fickle, x, kernel), out=old)
-    np.testing.assert_allclose(new, jax.jacfwd(fickle)(x, kernel).reshape(48, 48), atol=1e-5)
+    np.testing.assert_allclose(new, jax.jit(jax.jacfwd(fickle))(x, kernel).reshape(48, 48), atol=1e-5)
 
 
 def test_nothing_is_kept_alive_and_nothing_compiles_again():

@@ -27,13 +27,12 @@ def test_every_layer_of_a_stack_at_its_own_input(key, stack):
     J = la.scan_jacobians(layer, h, stack)
     assert repr(J) == "5 × 4×4 Jacobian{float32} of layer at (4,)"
     matrices, spectra = la.materialize(J), la.svdvals(J)
+    step = jax.jit(lambda h, x: (layer(h, x)[0], jax.jacfwd(lambda h: layer(h, x)[0])(h)))
     for l in range(5):
-        W, b = stack[0][l], stack[1][l]
         np.testing.assert_allclose(J[l].x, h, atol=1e-6)
-        expected = jax.jacfwd(lambda h: layer(h, (W, b))[0])(h)  # noqa: B023
+        h, expected = step(h, (stack[0][l], stack[1][l]))
         np.testing.assert_allclose(matrices[l], expected, atol=1e-6)
         np.testing.assert_allclose(spectra[l], np.linalg.svd(expected, compute_uv=False), atol=1e-6)
-        h = layer(h, (W, b))[0]
 
 
 def test_batches_of_examples(key, stack):
@@ -71,10 +70,12 @@ def test_recurrent_cells(cell, key):
             h, _ = cell(h, x)
         return jax.flatten_util.ravel_pytree(h)[0]
 
+    step = jax.jit(lambda h, x: (advance(h, x[None]), jax.jacfwd(advance)(h, x[None])))
+    at = flat
     for t in range(6):
-        at = advance(flat, xs[:t])
-        np.testing.assert_allclose(matrices[t], jax.jacfwd(lambda h: advance(h, xs[t : t + 1]))(at), atol=1e-5)  # noqa: B023
-    product = jax.jacfwd(lambda h: advance(h, xs))(flat)
+        at, expected = step(at, xs[t])
+        np.testing.assert_allclose(matrices[t], expected, atol=1e-5)
+    product = jax.jit(jax.jacfwd(advance))(flat, xs)
     np.testing.assert_allclose(np.linalg.multi_dot(np.asarray(matrices)[::-1]), product, atol=1e-5)
 
 

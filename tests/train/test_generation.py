@@ -27,15 +27,15 @@ from train.tasks.generation import adversarial, coverage, digit_neighbours
 
 @pytest.mark.parametrize("loss", models.gan_losses.names())
 def test_the_gradient_of_the_sum_is_each_players_own(loss, key):
-    gan = models.GAN(input_shape=(2,), widths=(4,), generator_widths=(4,), loss=loss, rngs=nnx.Rngs(0))
+    options = {"input_shape": (2,), "widths": (4,), "generator_widths": (4,), "loss": loss}
+    gan = nnx.jit(lambda: models.GAN(rngs=nnx.Rngs(0), **options))()
     gan.eval()
     real, z = jax.random.normal(key, (2, 6, 2))
     graphdef, params, rest = nnx.split(gan, nnx.Param, ...)
 
     def player(which):
-        return jax.jit(jax.grad(lambda p: which(*nnx.merge(graphdef, p, rest).losses(real, z)).mean()))(params)
+        return jax.grad(lambda p: which(*nnx.merge(graphdef, p, rest).losses(real, z)).mean())
 
-    both, critic = player(lambda c, g, _: c + g), player(lambda c, g, _: c)
     # the generator's gradient, computed without any stop: the loss of the scores of its samples
     judge = models.gan_losses[loss][1]
 
@@ -43,7 +43,8 @@ def test_the_gradient_of_the_sum_is_each_players_own(loss, key):
         model = nnx.merge(graphdef, p, rest)
         return judge(model.discriminator(model.generator(z))[:, 0]).mean()
 
-    generator = jax.jit(jax.grad(alone))(params)
+    gradients = player(lambda c, g, _: c + g), player(lambda c, g, _: c), jax.grad(alone)
+    both, critic, generator = jax.jit(lambda p: [gradient(p) for gradient in gradients])(params)
     for expected, part in ((critic, "discriminator"), (generator, "generator")):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), both[part], expected[part])
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(critic["generator"]))
