@@ -21,7 +21,7 @@ from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownName
 from lax_linalg.operators.base import LinearOperator, as_operator
 from lax_linalg.operators.batch import Batch
 from lax_linalg.operators.hermitian import Hermitian
-from lax_linalg.spectra.krylov import golub_kahan, lanczos
+from lax_linalg.spectra.krylov import golub_kahan, lanczos, safe_sqrt
 from lax_linalg.verbs.basic import compute_dtype
 
 KINDS = ("singular_values", "eigenvalues")
@@ -215,8 +215,8 @@ def _rules(A: LinearOperator, key: jax.Array, of: str, samples: int, steps: int)
         else:
             diagonal, off = golub_kahan(A, V, steps)
             solve, build = _svd_rule, _bidiagonal
-        fine = solve(jax.vmap(build)(diagonal, off))
-        return fine, solve(jax.vmap(build)(diagonal[:, :coarse], off[:, : coarse - 1]))
+        rules = jax.vmap(lambda d, e: solve(build(d, e)))
+        return rules(diagonal, off), rules(diagonal[:, :coarse], off[:, : coarse - 1])
 
 
 def _tridiagonal(d: jax.Array, e: jax.Array) -> jax.Array:
@@ -227,14 +227,45 @@ def _bidiagonal(d: jax.Array, e: jax.Array) -> jax.Array:
     return jnp.diag(d) + jnp.diag(e, 1)
 
 
+def _antisymmetric(M: jax.Array, gaps: jax.Array) -> jax.Array:
+    """M over the gaps; 0 between nodes that coincide: one of them is behind a breakdown, where M is 0 as well."""
+    apart = gaps != 0
+    return jnp.where(apart, M / jnp.where(apart, gaps, 1), 0)
+
+
+# The node and the weight of a vector behind a breakdown are not differentiable, the sums that rules are for are: with
+# Ω = VᵀdV the weights |v_0|² change by 2 v_0 (v_0 Ω).
+
+
+@jax.custom_jvp
 def _eigh_rule(T: jax.Array) -> tuple[jax.Array, jax.Array]:
-    nodes, vectors = jax.vmap(platform.eigh)(T)
-    return nodes, jnp.abs(vectors[..., 0, :]) ** 2
+    nodes, V = platform.eigh(T)
+    return nodes, V[0] ** 2
 
 
+@_eigh_rule.defjvp
+def _eigh_rule_jvp(primals, tangents):
+    (T,), (dT,) = primals, tangents
+    nodes, V = platform.eigh(T)
+    M = V.T @ dT @ V
+    omega = _antisymmetric(M, nodes[None, :] - nodes[:, None])
+    return (nodes, V[0] ** 2), (jnp.diagonal(M), 2 * V[0] * (V[0] @ omega))
+
+
+@jax.custom_jvp
 def _svd_rule(B: jax.Array) -> tuple[jax.Array, jax.Array]:
-    _, nodes, Vt = jax.vmap(platform.svd)(B)
-    return nodes, jnp.abs(Vt[..., :, 0]) ** 2
+    _, nodes, Vt = platform.svd(B)
+    return nodes, Vt[:, 0] ** 2
+
+
+@_svd_rule.defjvp
+def _svd_rule_jvp(primals, tangents):
+    (B,), (dB,) = primals, tangents
+    U, nodes, Vt = platform.svd(B)
+    M = U.T @ dB @ Vt.T
+    gram = nodes[:, None] * M + M.T * nodes[None, :]  # Vᵀ d(BᵀB) V
+    omega = _antisymmetric(gram, nodes[None, :] ** 2 - nodes[:, None] ** 2)
+    return (nodes, Vt[:, 0] ** 2), (jnp.diagonal(M), 2 * Vt[:, 0] * (Vt[:, 0] @ omega))
 
 
 def require_hermitian(A: LinearOperator, key: jax.Array, name: str) -> None:
@@ -267,14 +298,19 @@ def rule_sums(rule: tuple[jax.Array, jax.Array], f: Callable[[jax.Array], jax.Ar
     """Each rule's Σ w f(λ), [samples]; nodes whose weight is rounding error do not count, whatever f is there."""
     nodes, weights = rule
     negligible = weights <= weights.shape[-1] * jnp.finfo(weights.dtype).eps ** 2
-    return jnp.sum(jnp.where(negligible, 0, weights * f(nodes)), axis=-1)
+    heaviest = jnp.take_along_axis(nodes, jnp.argmax(weights, axis=-1, keepdims=True), axis=-1)
+    return jnp.sum(jnp.where(negligible, 0, weights * f(jnp.where(negligible, heaviest, nodes))), axis=-1)
 
 
 def estimate_from(fine: jax.Array, coarse: jax.Array) -> Estimate:
     """Mean, standard error and quadrature error of per-sample values along the last axis."""
     count = fine.shape[-1]
     value = jnp.mean(fine, axis=-1)
-    spread = jnp.std(fine, axis=-1, ddof=1) if count > 1 else jnp.full(value.shape, jnp.nan, value.dtype)
+    if count > 1:
+        squares = jnp.sum(jnp.abs(fine - value[..., None]) ** 2, axis=-1)
+        spread = safe_sqrt(squares / (count - 1))
+    else:
+        spread = jnp.full(value.shape, jnp.nan, jnp.finfo(value.dtype).dtype)
     return Estimate(value, spread / count**0.5, jnp.abs(value - jnp.mean(coarse, axis=-1)))
 
 

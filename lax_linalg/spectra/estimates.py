@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.concrete import require_differentiable
 from lax_linalg.dispatch import require_finite, require_square
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, as_operator
 from lax_linalg.spectra.density import Estimate, estimate_from, quadrature_rules, rule_sums
+from lax_linalg.spectra.krylov import safe_sqrt
 from lax_linalg.verbs.basic import compute_dtype
 
 METHODS = ("xtrace", "hutchinson")
@@ -33,7 +35,8 @@ def trace_estimate(A: Any, *, key: jax.Array, samples: int = 32, method: str = "
         method: "xtrace" or "hutchinson".
 
     Returns:
-        `Estimate`; complex for complex A.
+        `Estimate`; complex for complex A. Its derivative is an unbiased estimate of that of the trace; XTrace's holds
+        the spaces fixed.
 
     Raises:
         DimensionMismatch: unless A is square and samples ≥ 2.
@@ -71,17 +74,57 @@ def trace_estimate(A: Any, *, key: jax.Array, samples: int = 32, method: str = "
 
 @functools.partial(jax.jit, static_argnums=2)
 def _xtrace(A: LinearOperator, key: jax.Array, vectors: int) -> Estimate:
-    from matfree import stochtrace
-
-    dtype = compute_dtype(A.dtype)
-    like = jnp.zeros(A.shape[1], dtype)
     if vectors == 1:
         return _hutchinson(A, key, 2)
-    with jax.default_matmul_precision("highest"):
-        sampler = stochtrace.sampler_signs(like, num=vectors)
-        estimate = stochtrace.estimator_leave_one_out_mean_and_sem(stochtrace.leave_one_out_xtrace(), sampler=sampler)
-        value, error = estimate(lambda v: A @ v, key)
+    if 2 * vectors >= A.shape[0]:  # as many products give every entry of the diagonal
+        with jax.default_matmul_precision("highest"):
+            value = jnp.trace(A @ jnp.eye(A.shape[0], dtype=compute_dtype(A.dtype)))
+        error = jnp.zeros((), value.real.dtype)
+    else:
+        value, error = _leave_one_out(vectors, A, key)
     return Estimate(value, error, jnp.zeros_like(error))
+
+
+def _sampler(A: LinearOperator, vectors: int) -> Callable[[jax.Array], jax.Array]:
+    from matfree import stochtrace
+
+    return stochtrace.sampler_signs(jnp.zeros(A.shape[1], compute_dtype(A.dtype)), num=vectors)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _leave_one_out(vectors: int, A: LinearOperator, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Value and standard error of XTrace."""
+    from matfree import stochtrace
+
+    with jax.default_matmul_precision("highest"):
+        estimate = stochtrace.estimator_leave_one_out_mean_and_sem(
+            stochtrace.leave_one_out_xtrace(), sampler=_sampler(A, vectors)
+        )
+        return estimate(lambda v: A @ v, key)
+
+
+@_leave_one_out.defjvp
+def _leave_one_out_jvp(vectors, primals, tangents):
+    # Without vector i the estimate is tr(Q_iᴴ A Q_i) + c μ_iᴴ A μ_i, μ_i the part of ω_i orthogonal to Q_i; whatever
+    # the spaces are, it is unbiased. So is its derivative with the spaces held fixed, which exists where A has a rank
+    # below the number of vectors, too: that of the QR factorisation does not.
+    (A, key), (dA, _) = primals, tangents
+    with jax.default_matmul_precision("highest"):
+        omega = _sampler(A, vectors)(key).T
+        Q, R = jnp.linalg.qr(jax.lax.stop_gradient(A) @ omega)
+        others = jnp.stack([jnp.delete(R, i, axis=1) for i in range(vectors)])
+        S = jnp.linalg.qr(others, mode="complete")[0][:, :, -1].T  # Q_i Q_iᴴ = Q (I − s_i s_iᴴ) Qᴴ
+        W = Q.conj().T @ omega
+        mu = omega - Q @ (W - S * jnp.sum(S.conj() * W, axis=0))
+        left_out = Q @ S
+        Y = jnp.concatenate([Q, left_out, mu], axis=1)
+        _, dAY = jax.jvp(lambda A: A @ Y, (A,), (dA,))
+        on_q, on_left_out, on_mu = jnp.split(jnp.sum(Y.conj() * dAY, axis=0), 3)
+        squares = jnp.sum(jnp.abs(mu) ** 2, axis=0)
+        scale = (A.shape[0] - vectors + 1) / jnp.where(squares > 0, squares, 1)
+        slope = jnp.sum(on_q) + jnp.mean(scale * on_mu - on_left_out)
+    value, error = _leave_one_out(vectors, A, key)
+    return (value, error), (slope.astype(value.dtype), jnp.zeros_like(error))
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -124,10 +167,10 @@ def frobenius_estimate(A: Any, *, key: jax.Array, samples: int = 32) -> Estimate
 def _frobenius(A: LinearOperator, key: jax.Array, samples: int) -> Estimate:
     with jax.default_matmul_precision("highest"):
         AV = A @ _signs(key, A.shape[1], samples, A.dtype)
-    scale = jnp.max(jnp.abs(AV))  # against overflow of the squares
+    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(AV)))  # against overflow of the squares
     scale = jnp.where(scale > 0, scale, 1)
     square = _mean(jnp.sum(jnp.abs(AV / scale) ** 2, axis=0))
-    value = jnp.sqrt(square.value)
+    value = safe_sqrt(square.value)
     slope = 2 * jnp.where(value > 0, value, 1)
     return Estimate(scale * value, scale * square.standard_error / slope, jnp.zeros_like(value))
 
@@ -184,6 +227,7 @@ def logdet_estimate(A: Any, *, key: jax.Array, samples: int = 16, steps: int = 6
         `Estimate`; NaN or −inf if A is seen not to be positive definite.
 
     Raises:
+        NotDifferentiableError: on differentiating where it is; NaN under ``jit``.
         DimensionMismatch, LinearAlgebraError, NonFiniteError: as `spectral_density`.
 
     Cost: as `spectral_density`.
@@ -196,7 +240,7 @@ def logdet_estimate(A: Any, *, key: jax.Array, samples: int = 16, steps: int = 6
     Source: Ubaru, Chen & Saad, SIAM J. Matrix Anal. Appl. 38 (2017).
     """
     fine, coarse = quadrature_rules(A, key, of="eigenvalues", samples=samples, steps=steps, name="logdet_estimate")
-    return _total(A, fine, coarse, jnp.log)
+    return _log_total(A, fine, coarse)
 
 
 def log_volume_estimate(A: Any, *, key: jax.Array, samples: int = 16, steps: int = 64) -> Estimate:
@@ -212,6 +256,7 @@ def log_volume_estimate(A: Any, *, key: jax.Array, samples: int = 16, steps: int
         `Estimate`; −inf for a matrix that is seen to be singular.
 
     Raises:
+        NotDifferentiableError: on differentiating where it is; NaN or 0 under ``jit``.
         DimensionMismatch, NonFiniteError: as `spectral_density`.
 
     Cost: as `spectral_density`.
@@ -227,7 +272,14 @@ def log_volume_estimate(A: Any, *, key: jax.Array, samples: int = 16, steps: int
     fine, coarse = quadrature_rules(
         A, key, of="singular_values", samples=samples, steps=steps, name="log_volume_estimate"
     )
-    return _total(A, fine, coarse, jnp.log)
+    return _log_total(A, fine, coarse)
+
+
+def _log_total(A: Any, fine: Any, coarse: Any) -> Estimate:
+    total = _total(A, fine, coarse, jnp.log)
+    regular = jnp.isfinite(jax.lax.stop_gradient(total.value))
+    require_differentiable(total.value, regular, "a sum of logarithms has no derivative at a singular matrix")
+    return total
 
 
 def _total(A: Any, fine: Any, coarse: Any, f: Callable[[jax.Array], jax.Array]) -> Estimate:

@@ -45,7 +45,7 @@ def lanczos(A: Any, V: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
         first = jnp.where(j == 0, alpha, first)
         alpha = jnp.where(alive, alpha, first)  # a node without weight, inside the spectrum
         w = _orthogonalise(w, basis)
-        beta = jnp.linalg.norm(w, axis=1)
+        beta = _lengths(w)
         scale = jnp.maximum(scale, jnp.maximum(jnp.abs(alpha), beta))
         alive = alive & (beta > eps * scale)
         beta = jnp.where(alive, beta, 0)
@@ -87,7 +87,7 @@ def golub_kahan(A: Any, V: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]
         left, right, v, scale, alive, first = carry
         right = right.at[:, j].set(v)
         u = _orthogonalise((A @ v.T).T, left)
-        alpha = jnp.linalg.norm(u, axis=1)
+        alpha = _lengths(u)
         first = jnp.where(j == 0, alpha, first)
         scale = jnp.maximum(scale, alpha)
         go_on = alive & (alpha > eps * scale)
@@ -97,7 +97,7 @@ def golub_kahan(A: Any, V: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]
         # weight, which lie inside the spectrum
         alpha = jnp.where(go_on, alpha, jnp.where(alive, 0, first))
         w = _orthogonalise((AH @ u.T).T, right)
-        beta = jnp.linalg.norm(w, axis=1)
+        beta = _lengths(w)
         scale = jnp.maximum(scale, beta)
         alive = go_on & (beta > eps * scale)
         beta = jnp.where(alive, beta, 0)
@@ -115,6 +115,22 @@ def _orthogonalise(w: jax.Array, basis: jax.Array) -> jax.Array:
     for _ in range(2):
         w = w - jnp.einsum("psn,ps->pn", basis, jnp.einsum("psn,pn->ps", basis.conj(), w))
     return w
+
+
+def _lengths(w: jax.Array) -> jax.Array:
+    """Lengths of the rows of w [p, n]; the derivative of that of a zero row is 0."""
+    return safe_sqrt(jnp.sum(jnp.abs(w) ** 2, axis=1))
+
+
+def safe_sqrt(x: jax.Array) -> jax.Array:
+    """√x for x ≥ 0 with the derivative 0 at 0, a valid one for the length of a zero vector.
+
+    Example:
+        >>> print(jax.grad(safe_sqrt)(0.0), safe_sqrt(4.0))
+        0.0 2.0
+    """
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
 def _unit(w: jax.Array, length: jax.Array) -> jax.Array:

@@ -140,6 +140,54 @@ def test_norm_determinant_and_sums_within_their_errors():
         np.testing.assert_allclose(np.mean(found.value), value, rtol=0.02)
 
 
+def smooth_estimates(A, key) -> jax.Array:
+    """Estimates that are smooth in a symmetric A [3, 3], with steps enough to exhaust every Krylov space."""
+    few = {"key": key, "samples": 2, "steps": 3}
+    return jnp.stack([
+        la.trace_estimate(A, key=key, samples=2, method="hutchinson").value,
+        la.frobenius_estimate(A + 2 * la.I, key=key, samples=2).value,
+        la.spectral_sum_estimate(A, jnp.exp, of="eigenvalues", **few).value,
+        la.spectral_sum_estimate(A, lambda s: s**4, **few).value,
+        la.logdet_estimate(A + 9 * la.I, **few).value,
+        la.log_volume_estimate(A + 9 * la.I, **few).value,
+        la.spectral_density(A, of="eigenvalues", grid=jnp.array([0.5, 2.0]), width=1.0, **few).density[0],
+        la.spectral_density(A, grid=jnp.array([0.5, 2.0]), width=1.0, **few).cdf[1],
+    ])  # fmt: skip
+
+
+def test_derivatives_exist_where_krylov_spaces_are_exhausted(key, x64):
+    """Rank deficient, repeated and zero: where an estimate is smooth its derivative is that of its values."""
+    f, jacobian = jax.jit(smooth_estimates), jax.jit(jax.jacrev(smooth_estimates))
+    generator, h = np.random.default_rng(3), 1e-3
+    direction, v = generator.normal(size=(3, 3)), generator.normal(size=3)
+    direction = direction + direction.T
+    for a in (direction @ direction, np.outer(v, v), np.eye(3), np.zeros((3, 3))):
+        found = np.tensordot(jacobian(a, key), direction)
+        left, right, far_left, far_right = (f(a + k * h * direction, key) for k in (-1, 1, -2, 2))
+        slope = (8 * (right - left) - (far_right - far_left)) / (12 * h)
+        kinks = 1 if np.linalg.matrix_rank(a) < 3 else 0  # the density of |λ| has one at 0, and so a subgradient
+        np.testing.assert_allclose(found[: 8 - kinks], slope[: 8 - kinks], rtol=1e-6, atol=1e-8)
+        assert np.isfinite(found).all()
+
+
+def test_the_derivative_of_xtrace_is_that_of_the_trace_on_average():
+    pytest.importorskip("matfree")
+
+    @jax.jit
+    def gradients(A):
+        return jax.vmap(jax.grad(lambda A, key: la.trace_estimate(A, key=key, samples=12).value), (None, 0))(A, keys)
+
+    for name, eigenvalues in SPECTRA.items():
+        slopes = np.asarray(jnp.einsum("kij,ij->k", gradients(hermitian(eigenvalues)), hermitian(SPECTRA["linear"])))
+        assert abs(slopes.mean() - SPECTRA["linear"].sum()) < 4 * slopes.std() / SEEDS**0.5 + 1e-2, name
+
+
+def test_a_sum_of_logarithms_has_no_derivative_at_a_singular_matrix(key):
+    for estimate in (la.logdet_estimate, la.log_volume_estimate):
+        with pytest.raises(la.NotDifferentiableError, match="at a singular matrix"):
+            jax.grad(lambda a, f=estimate: f(a, key=key, samples=2).value)(jnp.zeros((2, 2)))
+
+
 def test_complex_and_indefinite_matrices(key):
     Z = jax.random.normal(key, (9, 6), dtype=jnp.complex64)
     law = la.spectral_density(Z, key=key, samples=64)
