@@ -21,7 +21,7 @@ from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, conj, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense, tr
 from lax_linalg.verbs.cholesky import Cholesky, cholesky, not_positive_definite
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product_of_dets
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigen, sorted_eigenvalues
 from lax_linalg.verbs.functions import exp, log, sqrt
 from lax_linalg.verbs.lu import LU, lu
@@ -351,7 +351,12 @@ def _(A: BlockDiagonal) -> jax.Array:
         return det.fallback(A)
     if not _square(A):
         return jnp.zeros((), compute_dtype(A.dtype))
-    return jnp.prod(jnp.stack(_each(A, det)))
+    return product_of_dets(A, lambda A: jnp.stack(_each(A, det)), _logabsdets)
+
+
+def _logabsdets(A: BlockDiagonal) -> LogAbsDet:
+    parts = _each(A, logabsdet)
+    return LogAbsDet(jnp.stack([f.logabs for f in parts]), jnp.stack([f.sign for f in parts]))
 
 
 @logabsdet.rule(BlockDiagonal, cost="cost of logabsdet of the blocks")
@@ -362,8 +367,8 @@ def _(A: BlockDiagonal) -> LogAbsDet:
     if not _square(A):
         dtype = compute_dtype(A.dtype)
         return LogAbsDet(jnp.full((), -jnp.inf, jnp.finfo(dtype).dtype), jnp.zeros((), dtype))
-    parts = _each(A, logabsdet)
-    return LogAbsDet(sum(f.logabs for f in parts), jnp.prod(jnp.stack([f.sign for f in parts])))  # type: ignore[arg-type]
+    logs, signs = _logabsdets(A)
+    return LogAbsDet(jnp.sum(logs), jnp.prod(signs))
 
 
 @tr.rule(BlockDiagonal, cost="cost of tr of the blocks")

@@ -18,7 +18,18 @@ from lax_linalg.operators.low_rank import LowRank
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
+from lax_linalg.verbs.det import (
+    LogAbsDet,
+    dense_det,
+    dense_logabsdet,
+    det,
+    each_logabsdet,
+    logabsdet,
+    product,
+    product_of_dets,
+    require_regular,
+    sum_logabsdet,
+)
 from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
 from lax_linalg.verbs.functions import exp, matrix_exponential
 from lax_linalg.verbs.solve import by_columns, inv, require_nonzero, solve
@@ -212,14 +223,15 @@ def _(A: DiagonalPlusLowRank, B: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
 # --- systems and determinants ---
 
 
-def _safeguarded(d: jax.Array, U: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """D' + U' V'ᴴ of the same value and rank 2k, in which the k smallest entries of D have moved to the second term.
+def _safeguarded(d: jax.Array, U: jax.Array, V: jax.Array, others: int = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """D' + U' V'ᴴ of the same value, in which the k smallest entries of D (and others) have moved to the second term.
 
     Where D + U Vᴴ is regular at most k entries of D vanish, so that D' is regular too. A number d = λ stays as it is.
     """
     if d.ndim == 0:
         return d, U, V
     n, k = U.shape
+    k += others
     modulus = jnp.abs(d)
     largest = jnp.max(modulus)
     unit = jax.lax.stop_gradient(jnp.where(largest > 0, largest, jnp.max(jnp.abs(U)) * jnp.max(jnp.abs(V))))
@@ -311,23 +323,39 @@ def _(A: DiagonalPlusLowRank) -> LogAbsDet:
     """Determinant lemma, det(D + U Vᴴ) = det D · det(I + Vᴴ D⁻¹ U), around the k smallest entries of D."""
     if not _thin(A):
         return logabsdet.fallback(A)
-    n, k = A.U.shape
-    d, U, V = _safeguarded(*_numbers(A))
+    d, C = _determinants(A)
+    first, second = sum_logabsdet(d), dense_logabsdet(C)
+    logabs, sign = first.logabs + second.logabs, first.sign * second.sign
+    require_regular(logabs, sign)
+    return LogAbsDet(logabs, sign)
+
+
+def _determinants(A: DiagonalPlusLowRank) -> tuple[jax.Array, jax.Array]:
+    """d and C with det A = ∏ d_i · det C, where d has a zero only if all cofactors of A are zero."""
+    d, U, V = _numbers(A)
+    n, k = U.shape
     if d.ndim == 0:  # λ^(n − k) det(λI + Vᴴ U) divides by nothing
-        sign, logabs = jnp.linalg.slogdet(d * jnp.eye(k, dtype=d.dtype) + V.conj().T @ U)
-        first = sum_logabsdet(d[None])
-        return LogAbsDet((n - k) * first.logabs + logabs, first.sign ** (n - k) * sign)
-    first = sum_logabsdet(d)
-    singular = first.sign == 0  # more zeros on the diagonal than the low-rank term makes up for
-    sign, logabs = jnp.linalg.slogdet(_capacitance(jnp.where(singular, 1, d), U, V))
-    return LogAbsDet(first.logabs + logabs, first.sign * sign)
+        return jnp.full((n - k,), d), d * jnp.eye(k, dtype=d.dtype) + V.conj().T @ U
+    d, U, V = _safeguarded(d, U, V, 1)
+    return d, _capacitance(jnp.where(d == 0, 1, d), U, V)
 
 
 @det.rule(DiagonalPlusLowRank, cost="O(nk² + k³)")
 def _(A: DiagonalPlusLowRank) -> jax.Array:
-    """Exponential of logabsdet with its sign."""
-    logabs, sign = logabsdet(A)
-    return sign * jnp.exp(logabs)
+    """Determinant lemma, as for logabsdet."""
+    if not _thin(A):
+        return det.fallback(A)
+
+    def dets(A: DiagonalPlusLowRank) -> jax.Array:
+        d, C = _determinants(A)
+        return jnp.stack([product(d), dense_det(C)])
+
+    def logabsdets(A: DiagonalPlusLowRank) -> LogAbsDet:
+        d, C = _determinants(A)
+        parts = each_logabsdet(d), dense_logabsdet(C)
+        return LogAbsDet(*(jnp.concatenate([x, y[None]]) for x, y in zip(*parts)))
+
+    return product_of_dets(A, dets, logabsdets)
 
 
 # --- spectra of λI + U Vᴴ ---

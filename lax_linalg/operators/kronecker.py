@@ -1,4 +1,4 @@
-"""`Kronecker` A ⊗ B and `KroneckerSum` A ⊕ B, whose factorisations are those of their two small factors."""
+"""`Kronecker` A ⊗ B, whose factorisations are those of its two small factors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lax_linalg.operators.lazy import Product
 from lax_linalg.verbs.arithmetic import conj, inner, multiply, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense, tr
 from lax_linalg.verbs.cholesky import Cholesky, cholesky, not_positive_definite
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product_of_dets
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigen, sorted_eigenvalues
 from lax_linalg.verbs.lu import LU, lu
 from lax_linalg.verbs.norms import cond, norm, opnorm, require_p
@@ -282,7 +282,15 @@ def _(A: Kronecker) -> jax.Array:
         return det.fallback(A)
     if not _square(A):
         return jnp.zeros((), compute_dtype(A.dtype))
-    return det(A.left) ** p * det(A.right) ** m
+
+    def repeated(left: jax.Array, right: jax.Array) -> jax.Array:
+        return jnp.concatenate([jnp.broadcast_to(left, (p,)), jnp.broadcast_to(right, (m,))])
+
+    def logabsdets(A: Kronecker) -> LogAbsDet:
+        L, R = logabsdet(A.left), logabsdet(A.right)
+        return LogAbsDet(repeated(L.logabs, R.logabs), repeated(L.sign, R.sign))
+
+    return product_of_dets(A, lambda A: repeated(det(A.left), det(A.right)), logabsdets)
 
 
 @logabsdet.rule(Kronecker, cost="cost of logabsdet of the factors")

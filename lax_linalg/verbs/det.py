@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from lax_linalg import platform
-from lax_linalg.concrete import decided, require_differentiable
+from lax_linalg.concrete import constant_unless, decided, require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.operators.base import LinearOperator
@@ -59,6 +60,39 @@ def _by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:
     return x
 
 
+def product_of_dets(
+    A: LinearOperator, dets: Callable[[Any], jax.Array], logabsdets: Callable[[Any], LogAbsDet]
+) -> jax.Array:
+    """The product of the determinants dets(A) [k]; by their logarithms where one of them leaves the range of floats.
+
+    Args:
+        A: what the determinants belong to.
+        dets: the factors of det A.
+        logabsdets: their logarithms and signs, [k] each.
+
+    Returns:
+        A scalar that over- or underflows only where it does itself. Its derivative is right at a singular A, too.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> round(float(la.det(la.Product((1e3 * la.I(20), 1e-3 * la.I(20))))), 3)  # 1e60 is no float32
+        1.0
+    """
+    plain = dets(A)
+    lost = jnp.any((plain == 0) | ~jnp.isfinite(plain))
+    if decided(lost) is False:
+        return product(plain)
+    constant = jax.tree.map(lambda x: jnp.asarray(jax.lax.stop_gradient(x)), A)
+    singular = jnp.any(logabsdets(constant).sign == 0)
+    by_logs = lost & ~singular
+    if decided(singular):
+        return product(jnp.where(jnp.isfinite(plain), plain, 0))
+    logabs, signs = logabsdets(constant_unless(A, by_logs))
+    plain = dets(constant_unless(A, ~by_logs))
+    plain = product(jnp.where(singular & ~jnp.isfinite(plain), 0, plain))
+    return jnp.where(by_logs, (jnp.prod(signs) * jnp.exp(jnp.sum(logabs))).astype(plain.dtype), plain)
+
+
 def sum_logabsdet(d: jax.Array) -> LogAbsDet:
     """log |∏ d_i| and its sign from the factors d [n] of a determinant.
 
@@ -67,13 +101,28 @@ def sum_logabsdet(d: jax.Array) -> LogAbsDet:
         >>> float(sum_logabsdet(jnp.array([-1.0, 1.0])).sign)
         -1.0
     """
-    modulus = jnp.abs(d)
-    nonzero = modulus > 0
-    phase = jnp.where(nonzero, d / jnp.where(nonzero, modulus, 1), 0)
-    logs = jnp.where(nonzero, jnp.log(jnp.where(nonzero, modulus, 1)), -jnp.inf)
-    logabs, sign = jnp.sum(logs), jnp.prod(phase)
+    logs, phases = each_logabsdet(d)
+    logabs, sign = jnp.sum(logs), jnp.prod(phases)
     require_regular(logabs, sign)
     return LogAbsDet(logabs, sign)
+
+
+def each_logabsdet(d: jax.Array) -> LogAbsDet:
+    """log |d_i| and d_i/|d_i| of each of the factors d [n].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(each_logabsdet(jnp.array([-1.0, 0.0])))
+        LogAbsDet(logabs=Array([  0., -inf], dtype=float32), sign=Array([-1.,  0.], dtype=float32))
+    """
+    modulus = jnp.abs(d)
+    nonzero = modulus > 0
+    if jnp.iscomplexobj(d):  # of numbers near 1, since the derivative divides by a square
+        near = d / jax.lax.stop_gradient(jnp.where(nonzero, modulus, 1))
+        sign = near / jnp.where(nonzero, jnp.abs(near), 1)
+    else:
+        sign = jnp.sign(d)
+    return LogAbsDet(jnp.where(nonzero, jnp.log(jnp.where(nonzero, modulus, 1)), -jnp.inf), sign)
 
 
 def require_regular(logabs: jax.Array, sign: jax.Array) -> None:
@@ -105,20 +154,27 @@ def det(A: LinearOperator) -> jax.Array:
         >>> float(la.det([[2.0, 0.0], [0.0, 4.0]]))
         8.0
     """
-    return _dense_det(dense(A))
+    return dense_det(dense(A))
 
 
 @jax.custom_jvp
-def _dense_det(a: jax.Array) -> jax.Array:
+def dense_det(a: jax.Array) -> jax.Array:
+    """det A of an array [n, n], which over- or underflows only where it does itself; differentiable everywhere.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(jax.grad(dense_det)(jnp.zeros((1, 1))))
+        [[1.]]
+    """
     factors, pivots, _ = jax.lax.linalg.lu(a)
     exchanges = jnp.sum(pivots != jnp.arange(a.shape[0], dtype=pivots.dtype))
     return product(jnp.diagonal(factors)) * jnp.where(exchanges % 2, -1, 1).astype(a.dtype)
 
 
-@_dense_det.defjvp
+@dense_det.defjvp
 def _dense_det_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
-    return _dense_det(a), jnp.sum(_cofactors(a) * da)
+    return dense_det(a), jnp.sum(_cofactors(a) * da)
 
 
 def _cofactors(a: jax.Array) -> jax.Array:
@@ -130,14 +186,14 @@ def _cofactors(a: jax.Array) -> jax.Array:
 
     def by_inverse(a: jax.Array) -> jax.Array:
         safe = jnp.where(regular, a, jnp.eye(a.shape[0], dtype=a.dtype))  # a batch runs both branches
-        return _dense_det(safe) * jnp.linalg.inv(safe).T
+        return dense_det(safe) * jnp.linalg.inv(safe).T
 
     def by_svd(a: jax.Array) -> jax.Array:
         # adj(U Σ Vᴴ) = det(U Vᴴ) V adj(Σ) Uᴴ, of which none is an inverse
         U, s, Vt = platform.svd(a)
         ones = jnp.ones((1,), s.dtype)
         others = jnp.cumprod(jnp.concatenate([ones, s[:-1]])) * jnp.cumprod(jnp.concatenate([ones, s[:0:-1]]))[::-1]
-        return _dense_det(U) * _dense_det(Vt) * (U.conj() * others) @ Vt.conj()
+        return dense_det(U) * dense_det(Vt) * (U.conj() * others) @ Vt.conj()
 
     return jax.lax.cond(regular, by_inverse, by_svd, a)
 
@@ -163,11 +219,22 @@ def logabsdet(A: LinearOperator) -> LogAbsDet:
         >>> round(float(F.logabs), 2), float(F.sign)
         (-276.31, 1.0)
     """
-    a = dense(A)
+    logabs, sign = dense_logabsdet(dense(A))
+    require_regular(logabs, sign)
+    return LogAbsDet(logabs, sign)
+
+
+def dense_logabsdet(a: jax.Array) -> LogAbsDet:
+    """log |det A| and its sign of an array [n, n].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(dense_logabsdet(1e-30 * jnp.eye(2)).logabs.round(1))
+        -138.2
+    """
     if a.shape == (2, 2):  # JAX takes the closed form, which over- and underflows; as a block of a larger matrix LU
         a = jnp.pad(a, (0, 1)).at[2, 2].set(1)
     sign, logabs = jnp.linalg.slogdet(a)
-    require_regular(logabs, sign)
     return LogAbsDet(logabs, sign)
 
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from lax_linalg.concrete import above_rounding, require_differentiable
+from lax_linalg.concrete import require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.verbs.basic import dense
@@ -38,7 +39,8 @@ def lu(A: LinearOperator) -> LU:
         `LU(L, U, p)`. It exists for every matrix: a singular one has a zero on the diagonal of U.
 
     Raises:
-        NotDifferentiableError: on differentiating where the first k columns are dependent; NaN under ``jit``.
+        NotDifferentiableError: on differentiating where the first k columns of a tall A are dependent, or the first
+            m − 1 of one with m ≤ n, of which the last pivot may be zero; NaN under ``jit``.
         DenseLimitError, NonFiniteError: as `svdvals`.
 
     Example:
@@ -55,7 +57,32 @@ def lu(A: LinearOperator) -> LU:
     k = min(m, n)
     if k == 0:
         return LU(jnp.zeros((m, 0), a.dtype), jnp.zeros((0, n), a.dtype), jnp.arange(m))
+    L, U, p = _lu(a) if m > n else _wide_lu(a)
+    r = n if m > n else m - 1
+    pivots = jnp.abs(jnp.diagonal(U))
+    independent = jnp.all(pivots[:r] > max(m, n) * jnp.finfo(U.dtype).eps * jnp.max(pivots))
+    require_differentiable(U, independent, f"lu has no derivative where the first {r} columns are dependent")
+    return LU(L, U, p)
+
+
+def _lu(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    m, n = a.shape
+    k = min(m, n)
     packed, _, p = jax.lax.linalg.lu(a)
-    independent = above_rounding(jnp.diagonal(packed), max(m, n))
-    require_differentiable(packed, independent, f"lu has no derivative where the first {k} columns are dependent")
-    return LU(jnp.tril(packed[:, :k], -1) + jnp.eye(m, k, dtype=a.dtype), jnp.triu(packed[:k]), p)
+    return jnp.tril(packed[:, :k], -1) + jnp.eye(m, k, dtype=a.dtype), jnp.triu(packed[:k]), p
+
+
+_wide_lu = jax.custom_jvp(_lu)
+
+
+@_wide_lu.defjvp
+def _wide_lu_jvp(primals, tangents):
+    # M = L⁻¹ P dA = (L⁻¹ dL) U + dU; the last column of L is constant, so that the first m − 1 columns of U suffice:
+    # L⁻¹ dL is the strictly lower part of M₁ U₁⁻¹ (JAX's rule divides by the last pivot, too)
+    (a,), (da,) = primals, tangents
+    L, U, p = _wide_lu(a)
+    r = a.shape[0] - 1
+    M = jax.scipy.linalg.solve_triangular(L, da[p], lower=True, unit_diagonal=True)
+    lower = jnp.tril(jax.scipy.linalg.solve_triangular(U[:r, :r].T, M[:, :r].T, lower=True).T, -1)
+    dL = jnp.pad(L @ lower, ((0, 0), (0, 1)))
+    return (L, U, p), (dL, jnp.triu(M - lower @ U[:r]), np.zeros(p.shape, jax.dtypes.float0))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from lax_linalg.concrete import constant_unless
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import NonFiniteError, SingularError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator
@@ -127,20 +128,8 @@ def cond(A: LinearOperator, p: float = 2) -> jax.Array:
         if any(isinstance(x, Tracer) for x in jax.tree.leaves(A)):
             # the derivative of the inverse of a singular matrix is NaN, and a `where` behind it would let that through
             regular = jnp.isfinite(product(jax.lax.stop_gradient(A)))
-            A = jax.tree.map(lambda x: _constant_unless(x, regular) if jnp.issubdtype(x.dtype, jnp.inexact) else x, A)
+            A = constant_unless(A, regular)
         value = product(A)
     except (SingularError, NonFiniteError):
         return jnp.full((), jnp.inf, jnp.finfo(compute_dtype(A.dtype)).dtype)
     return jnp.where(jnp.isfinite(value), value, jnp.inf)
-
-
-@jax.custom_jvp
-def _constant_unless(x: jax.Array, condition: jax.Array) -> jax.Array:
-    """x, with the derivative 0 unless the condition holds."""
-    return x
-
-
-@_constant_unless.defjvp
-def _constant_unless_jvp(primals, tangents):
-    x, condition = primals
-    return x, jnp.where(condition, tangents[0], 0)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.concrete import above_rounding, require_differentiable
+from lax_linalg.concrete import require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.verbs.basic import dense
@@ -35,7 +35,7 @@ def qr(A: LinearOperator) -> QR:
 
     Returns:
         `QR(Q, R)`; the signs of the diagonal of R are the algorithm's. Differentiable where the first min(m, n)
-        columns are independent, for wide A too.
+        columns are independent; for a real A with m ≤ n the first m − 1 are enough.
 
     Raises:
         NotDifferentiableError: on differentiating where those columns are dependent; NaN under ``jit``.
@@ -55,7 +55,31 @@ def qr(A: LinearOperator) -> QR:
     k = min(m, n)
     if k == 0:
         return QR(jnp.zeros((m, 0), a.dtype), jnp.zeros((0, n), a.dtype))
-    Q, R = jnp.linalg.qr(a)
-    independent = above_rounding(jnp.diagonal(R), max(m, n))
-    require_differentiable(R, independent, f"qr has no derivative where the first {k} columns are dependent")
+    wide = m <= n and not jnp.iscomplexobj(a)
+    Q, R = _wide_qr(a) if wide else jnp.linalg.qr(a)
+    r = m - 1 if wide else k
+    pivots = jnp.abs(jnp.diagonal(R))
+    independent = jnp.all(pivots[:r] > max(m, n) * jnp.finfo(a.dtype).eps * jnp.max(pivots))
+    require_differentiable(R, independent, f"qr has no derivative where the first {r} columns are dependent")
     return QR(Q, R)
+
+
+@jax.custom_jvp
+def _wide_qr(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    Q, R = jnp.linalg.qr(a)
+    return Q, R
+
+
+@_wide_qr.defjvp
+def _wide_qr_jvp(primals, tangents):
+    # Qᵀ dA = Ω R + dR with the skew Ω = Qᵀ dQ, which its first m − 1 columns determine: strictly below the diagonal
+    # they are those of Qᵀ dA₁ R₁⁻¹. JAX's rule divides by the last pivot, too. That of a complex matrix must not be
+    # zero: LAPACK makes it real, and its phase that of the last column of Q.
+    (a,), (da,) = primals, tangents
+    Q, R = _wide_qr(a)
+    r = a.shape[0] - 1
+    M = Q.T @ da
+    lower = jnp.tril(jax.scipy.linalg.solve_triangular(R[:r, :r].T, M[:, :r].T, lower=True).T, -1)
+    lower = jnp.pad(lower, ((0, 0), (0, 1)))
+    omega = lower - lower.T
+    return (Q, R), (Q @ omega, jnp.triu(M - omega @ R))

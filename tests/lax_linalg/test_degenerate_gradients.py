@@ -113,6 +113,9 @@ def test_errors_are_raised_while_differentiating_too(verb, x64):
     assert alone.value.index == differentiated.value.index
 
 
+DEPENDENT_LAST = np.array([[2.0, 1.0, 3.0], [1.0, 3.0, 4.0], [0.0, 1.0, 1.0]])
+
+
 def _entry(f):
     weights = np.arange(9.0).reshape(3, 3) - 3
     return lambda a: jnp.sum(weights * jnp.real(la.materialize(f(a))))
@@ -128,6 +131,10 @@ SMOOTH = {
     "exp": (_entry(la.exp), ZERO),
     "log": (_entry(la.log), IDENTITY),
     "log by symmetry": (_entry(lambda a: la.log(la.Symmetric(a))), IDENTITY),
+    "lu": (_entry(lambda a: la.lu(a).L - la.lu(a).U), DEPENDENT_LAST),
+    "lu of a wide matrix": (lambda a: jnp.sum(la.lu(jnp.hstack([a, a])).U[:, 2:]), DEPENDENT_LAST),
+    "qr": (_entry(lambda a: la.qr(a).Q - la.qr(a).R), DEPENDENT_LAST),
+    "qr of a row": (lambda a: jnp.sum(la.qr(a[:1]).R), ZERO),
 }
 SLOW = ("exp", "log", "log by symmetry", "sqrt")
 
@@ -138,6 +145,42 @@ def test_derivatives_exist_where_values_repeat_but_the_function_is_smooth(name, 
     f, h, d = jax.jit(f), 1e-4, np.random.default_rng(1).standard_normal((3, 3))
     slope = (8 * (f(a + h * d) - f(a - h * d)) - f(a + 2 * h * d) + f(a - 2 * h * d)) / (12 * h)
     np.testing.assert_allclose(np.sum(jax.grad(f)(a) * d), slope, rtol=1e-8, atol=1e-8)
+
+
+COMPOSITES = {
+    # name -> an operator of vectors x and y [3] with the determinant ∏ x_i, times as many powers of the y_i
+    "product": lambda x, y: la.Product((la.Diagonal(x), la.Diagonal(y))),
+    "kronecker": lambda x, y: la.Kronecker(la.Diagonal(x), la.Diagonal(y)),
+    "blocks": lambda x, y: la.BlockDiagonal((la.Diagonal(x), la.Diagonal(y))),
+    "multiple": lambda x, y: la.Scaled(y[0], la.Product((la.Diagonal(x), la.Permutation(np.array([1, 2, 0]))))),
+}
+
+
+def test_determinants_of_composites_leave_the_range_of_floats_only_where_their_value_does(x64):
+    """And at a singular matrix their gradients are the cofactors, in a batch with regular ones, too."""
+    f = lambda x, y: jnp.stack([la.det(make(x, y)) for make in COMPOSITES.values()])  # noqa: E731
+    huge, tiny, zero = np.full(3, 1e200), np.full(3, 1e-200), np.array([0.0, 1.0, 1.0])
+    batch = np.stack([huge, zero, np.r_[0.0, 1e200, 1e200]]), np.stack([tiny, np.ones(3), huge])
+    values = jax.jit(jax.vmap(f))(*batch)
+    gradients = jax.jit(jax.vmap(jax.jacrev(f)))(*batch)
+    np.testing.assert_allclose(values, [np.ones(4), np.zeros(4), np.zeros(4)], rtol=1e-11)
+    times = np.array([1, 3, 1, 1])[:, None]  # how often x_0 is a factor
+    np.testing.assert_allclose(gradients[0], times * np.full(3, 1e-200), rtol=1e-11)
+    np.testing.assert_allclose(gradients[1], (times == 1) * np.array([1.0, 0.0, 0.0]), atol=1e-14)
+    product = lambda x: la.det(COMPOSITES["product"](x, tiny))  # noqa: E731  # where values are known
+    np.testing.assert_allclose(jax.grad(product)(huge), 1e-200, rtol=1e-11)
+
+
+def test_the_determinant_of_diagonal_plus_low_rank_has_cofactors_where_the_diagonal_vanishes(x64):
+    u = np.array([[1.0], [2.0], [-1.0], [0.5]])
+    structured = lambda d: la.det(la.Diagonal(d) + la.LowRank(u, u))  # noqa: E731
+    plain = lambda d: la.det(jnp.diag(d) + u @ u.T)  # noqa: E731
+    diagonals = np.array([[1.0, 2, 3, 4], [0, 2, 3, 4], [0, 0, 3, 4], [0, 0, 0, 4], [0, 0, 0, 0], [-1.0, 0.5, 2, 1]])
+    diagonals[5, 0] = -1 / (1 + u[1, 0] ** 2 / 0.5 + 0.5 + 0.25)  # singular without a zero
+    want, got = (jax.jit(jax.vmap(jax.grad(f)))(diagonals) for f in (plain, structured))
+    np.testing.assert_allclose(got, want, atol=1e-11)
+    assert abs(structured(diagonals[5])) < 1e-13
+    np.testing.assert_allclose(jax.grad(structured)(diagonals[2]), want[2], atol=1e-12)
 
 
 def test_the_derivative_of_a_determinant_is_its_cofactors_wherever_the_zero_pivot_is(x64):
