@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from lax_linalg import gallery as gallery, platform as platform
 from lax_linalg.budget import ProbeBudget as ProbeBudget
 from lax_linalg.errors import (
@@ -35,6 +37,7 @@ from lax_linalg.operators import (  # noqa: F401  # registers rules that stand i
     convolution_functions as _convolution_functions,
     convolution_spectra as _convolution_spectra,
     lazy_functions as _lazy_functions,
+    transpose_functions as _transpose_functions,
     window_entries as _window_entries,
 )
 from lax_linalg.operators.base import LinearOperator as LinearOperator, as_operator as as_operator
@@ -163,7 +166,8 @@ _LAZY = {name: module for module, names in _ROOMS.items() for name in names.spli
 
 def __getattr__(name: str) -> Any:
     if name == "I":  # a JAX array made at import would start the backend
-        value: Any = UniformScaling(1.0)  # type: ignore[arg-type]
+        with jax.ensure_compile_time_eval():  # its first use may be inside of a traced function, which it outlives
+            value: Any = UniformScaling(1.0)  # type: ignore[arg-type]
     elif name == "plot":
         value = importlib.import_module("lax_linalg.plot")
     elif name in _LAZY:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from operator import index
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
@@ -212,6 +213,25 @@ def operator(*, data: Sequence[str], meta: Sequence[str] = ()) -> Callable[[C], 
         return cls
 
     return wrap
+
+
+def whole_number(name: str, value: Any, least: int = 0) -> int:
+    """The value as an int, whatever kind of integer it is; `DimensionMismatch` if it is none or too small.
+
+    Example:
+        >>> whole_number("n", np.int64(3))
+        3
+        >>> whole_number("n", 2.5)
+        Traceback (most recent call last):
+        lax_linalg.errors.DimensionMismatch: n is a whole number ≥ 0, got 2.5
+    """
+    try:
+        number = index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise DimensionMismatch(f"{name} is a whole number ≥ {least}, got {value!r}")
+    return number
 
 
 def as_operator(A: Any) -> LinearOperator:

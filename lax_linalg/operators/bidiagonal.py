@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg import platform
+from lax_linalg.operators.band import Band
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.tridiagonal import Tridiagonal, binary_scale, require_band, solve_band
@@ -15,13 +16,12 @@ from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale,
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
 from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
-from lax_linalg.verbs.norms import norm, opnorm
 from lax_linalg.verbs.solve import by_columns, require_nonzero, solve
 from lax_linalg.verbs.svd import svdvals
 
 
 @operator(data=("diagonal", "off"), meta=("upper",))
-class Bidiagonal(LinearOperator):
+class Bidiagonal(Band):
     """The matrix [n, n] with a on the diagonal and b above it, A[i, i+1] = b_i (below it unless `upper`).
 
     Args:
@@ -50,11 +50,6 @@ class Bidiagonal(LinearOperator):
         require_band("Bidiagonal", self.diagonal, off=self.off)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        n = self.diagonal.shape[-1]
-        return n, n
-
-    @property
     def tridiagonal(self) -> Tridiagonal:
         """The same matrix as a `Tridiagonal`."""
         zeros = jnp.zeros_like(self.off)
@@ -69,18 +64,6 @@ class Bidiagonal(LinearOperator):
 
     def _describe(self) -> str:
         return "upper" if self.upper else "lower"
-
-
-@materialize.rule(Bidiagonal, cost="O(n²)")
-def _(A: Bidiagonal) -> jax.Array:
-    """Placed on a zero matrix."""
-    return materialize(A.tridiagonal)
-
-
-@diag.rule(Bidiagonal, cost="O(1)")
-def _(A: Bidiagonal) -> jax.Array:
-    """The stored diagonal."""
-    return A.diagonal.astype(A.dtype)
 
 
 @transpose.rule(Bidiagonal, cost="O(1)")
@@ -194,18 +177,6 @@ def _(A: Bidiagonal) -> jax.Array:
 def _(A: Bidiagonal) -> LogAbsDet:
     """Sum of the logarithms of the diagonal."""
     return sum_logabsdet(diag(A).astype(compute_dtype(A.dtype)))
-
-
-@norm.rule(Bidiagonal, cost="O(n)")
-def _(A: Bidiagonal, p: float = 2) -> jax.Array:
-    """Norm of the two diagonals together."""
-    return norm(A.tridiagonal, p)
-
-
-@opnorm.rule(Bidiagonal, cost="O(n) for p = 1, inf; cost of svdvals for p = 2")
-def _(A: Bidiagonal, p: float = 2) -> jax.Array:
-    """Sums of the moduli of two entries; largest singular value for p = 2."""
-    return jnp.max(svdvals(A), initial=0) if p == 2 else opnorm(A.tridiagonal, p)
 
 
 @solve.rule(Bidiagonal, cost="O(n) per column")

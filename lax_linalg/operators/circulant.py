@@ -15,12 +15,13 @@ from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
+from lax_linalg.verbs.cholesky import Cholesky, cholesky
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigenvalues
 from lax_linalg.verbs.functions import exp, log, power, sqrt
 from lax_linalg.verbs.norms import norm, opnorm, require_p, scaled_norm
 from lax_linalg.verbs.polar import Polar, polar
-from lax_linalg.verbs.predicates import isnormal, isunitary, tolerance
+from lax_linalg.verbs.predicates import ishermitian, isnormal, isposdef, isunitary, tolerance
 from lax_linalg.verbs.schur import Schur, schur
 from lax_linalg.verbs.solve import by_columns, default_rtol, inv, lstsq, pinv, reciprocals, require_nonzero, solve
 from lax_linalg.verbs.svd import SVD, svd, svdvals
@@ -349,3 +350,15 @@ def _(A: Circulant, *, rtol: float | None = None) -> jax.Array:
     """Eigenvalues on the unit circle."""
     modulus = jnp.abs(A.eigenvalues)
     return jnp.linalg.norm(modulus**2 - 1) <= tolerance(A, modulus, rtol) * A.shape[0] ** 0.5
+
+
+@isposdef.rule(Circulant, cost="O(n log n)")
+def _(A: Circulant, *, rtol: float | None = None) -> jax.Array:
+    """Hermitian with positive eigenvalues."""
+    return ishermitian(A, rtol=rtol) & jnp.all(A.eigenvalues.real > 0)
+
+
+@cholesky.rule(Circulant, cost="O(n²)")
+def _(A: Circulant) -> Cholesky:
+    """Schur's algorithm, as for a Toeplitz matrix."""
+    return cholesky(A.toeplitz)

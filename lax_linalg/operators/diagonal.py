@@ -19,7 +19,17 @@ from lax_linalg.verbs.functions import exp, log, sqrt
 from lax_linalg.verbs.lu import LU, lu
 from lax_linalg.verbs.norms import cond, norm, opnorm, require_p, scaled_norm
 from lax_linalg.verbs.polar import Polar, polar
-from lax_linalg.verbs.predicates import isdiag, isnormal, issymmetric, istril, istriu
+from lax_linalg.verbs.predicates import (
+    isdiag,
+    ishermitian,
+    isnormal,
+    isposdef,
+    issymmetric,
+    istril,
+    istriu,
+    isunitary,
+    tolerance,
+)
 from lax_linalg.verbs.qr import QR, qr
 from lax_linalg.verbs.schur import Schur, schur
 from lax_linalg.verbs.solve import by_columns, default_rtol, inv, lstsq, pinv, reciprocals, require_nonzero, solve
@@ -232,6 +242,26 @@ def _always(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
 
 for _predicate in (issymmetric, isnormal, isdiag, istriu, istril):
     _predicate.rule(Diagonal, cost="O(1)")(_always)
+
+
+@ishermitian.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal, *, rtol: float | None = None) -> jax.Array:
+    """Whether the diagonal is real."""
+    d = _computed(A)
+    return 2 * scaled_norm(d.imag) <= tolerance(A, d, rtol) * scaled_norm(d)
+
+
+@isposdef.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal, *, rtol: float | None = None) -> jax.Array:
+    """Whether the diagonal is real and positive."""
+    return ishermitian(A, rtol=rtol) & jnp.all(_computed(A).real > 0)
+
+
+@isunitary.rule(Diagonal, cost="O(n)")
+def _(A: Diagonal, *, rtol: float | None = None) -> jax.Array:
+    """Whether the moduli are 1."""
+    d = _computed(A)
+    return scaled_norm(jnp.abs(d) ** 2 - 1) <= tolerance(A, d, rtol) * A.shape[0] ** 0.5
 
 
 @det.rule(Diagonal, cost="O(n)")

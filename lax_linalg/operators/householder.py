@@ -13,11 +13,12 @@ from lax_linalg.operators.lazy import Product
 from lax_linalg.operators.unitary import unit_values, unitary_polar, unitary_qr, unitary_svd
 from lax_linalg.verbs.arithmetic import adjoint, inner, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
 from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
 from lax_linalg.verbs.polar import Polar, polar
+from lax_linalg.verbs.predicates import isnormal, isunitary
 from lax_linalg.verbs.qr import QR, qr
-from lax_linalg.verbs.solve import by_columns, inv, require_nonzero, solve
+from lax_linalg.verbs.solve import by_columns, inv, lstsq, pinv, require_nonzero, solve
 from lax_linalg.verbs.svd import SVD, svd, svdvals
 
 
@@ -284,7 +285,7 @@ def _qr(A: LinearOperator) -> QR:
 
 def _det(A: LinearOperator) -> jax.Array:
     """Product of 1 − τ_j v_jᴴv_j, −1 for each reflection."""
-    return jnp.prod(_determinants(A))
+    return product(_determinants(A))
 
 
 def _logabsdet(A: LinearOperator) -> LogAbsDet:
@@ -303,6 +304,27 @@ def _inv(A: LinearOperator) -> LinearOperator:
     return Householder(V[:, 0], inverse.tau[0]) if isinstance(A, Householder) else inverse  # type: ignore[index]
 
 
+def _pinv(A: LinearOperator, *, rtol: float | None = None, atol: jax.Array | float = 0) -> LinearOperator:
+    """The adjoint for reflections; otherwise that of the materialised matrix."""
+    return adjoint(A) if A.unitary else pinv.fallback(A, rtol=rtol, atol=atol)
+
+
+@by_columns
+def _lstsq(A: LinearOperator, b: jax.Array, *, rtol: float | None = None, atol: jax.Array | float = 0) -> jax.Array:
+    """Product with the adjoint for reflections; otherwise that of the materialised matrix."""
+    return adjoint(A) @ b if A.unitary else lstsq.fallback(A, b, rtol=rtol, atol=atol)
+
+
+def _isunitary(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """True by type for reflections."""
+    return jnp.asarray(True) if A.unitary else isunitary.fallback(A, rtol=rtol)
+
+
+def _isnormal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
+    """True by type for reflections, and for a single factor."""
+    return jnp.asarray(True) if A.unitary or isinstance(A, Householder) else isnormal.fallback(A, rtol=rtol)
+
+
 @by_columns
 def _solve(A: LinearOperator, b: jax.Array) -> jax.Array:
     """Product with the inverse."""
@@ -316,4 +338,8 @@ for _structure in (Householder, HouseholderProduct):
     det.rule(_structure, cost="O(nk)")(_det)
     logabsdet.rule(_structure, cost="O(nk)")(_logabsdet)
     inv.rule(_structure, cost="O(nk)")(_inv)
+    pinv.rule(_structure, cost="O(nk), O(n³) where τ is given")(_pinv)
+    lstsq.rule(_structure, cost="O(nk) per column, O(n³) where τ is given")(_lstsq)
+    isunitary.rule(_structure, cost="O(1), O(n³) where τ is given")(_isunitary)
+    isnormal.rule(_structure, cost="O(1), O(n³) for a product where τ is given")(_isnormal)
     solve.rule(_structure, cost="O(nk²) once, O(nk) per column")(_solve)

@@ -10,7 +10,8 @@ import numpy as np
 
 from lax_linalg.concrete import decided
 from lax_linalg.errors import DimensionMismatch, SingularError
-from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.band import Band
+from lax_linalg.operators.base import LinearOperator, operator, whole_number
 from lax_linalg.operators.bidiagonal import Bidiagonal
 from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.triangular_toeplitz import TriangularToeplitz
@@ -21,14 +22,13 @@ from lax_linalg.verbs.basic import compute_dtype, diag, materialize
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
 from lax_linalg.verbs.functions import exp, log, power, sqrt
-from lax_linalg.verbs.norms import norm, opnorm
 from lax_linalg.verbs.schur import Schur, schur
 from lax_linalg.verbs.solve import by_columns, inv, require_nonzero, solve
 from lax_linalg.verbs.svd import svdvals
 
 
 @operator(data=("value",), meta=("n",))
-class JordanBlock(LinearOperator):
+class JordanBlock(Band):
     """The matrix J = λI + N [n, n] with λ on the diagonal and ones above it: one eigenvector for n equal eigenvalues.
 
     A function f has f(J)[i, i+j] = f⁽ʲ⁾(λ)/j!, so powers are C(k, j) λ^{k−j}: polynomial times exponential.
@@ -58,8 +58,7 @@ class JordanBlock(LinearOperator):
     def _validate(self) -> None:
         if jnp.ndim(self.value) != 0:
             raise DimensionMismatch(f"JordanBlock takes one number λ, got shape {list(jnp.shape(self.value))}")
-        if not isinstance(self.n, int) or self.n < 0:
-            raise DimensionMismatch(f"JordanBlock takes a size n ≥ 0, got {self.n!r}")
+        object.__setattr__(self, "n", whole_number("JordanBlock: the size n", self.n))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,12 +95,6 @@ def _computed(A: JordanBlock) -> jax.Array:
 
 def _complex(A: JordanBlock) -> jax.Array:
     return A.value.astype(jnp.result_type(compute_dtype(A.dtype), jnp.complex64))
-
-
-@materialize.rule(JordanBlock, cost="O(n²)")
-def _(A: JordanBlock) -> jax.Array:
-    """Placed on a zero matrix."""
-    return materialize(A.bidiagonal)
 
 
 @diag.rule(JordanBlock, cost="O(n)")
@@ -158,18 +151,6 @@ def _(A: JordanBlock) -> Schur:
 def _(A: JordanBlock) -> jax.Array:
     """Bisection with Sturm counts, each value to full relative accuracy."""
     return svdvals(A.bidiagonal)
-
-
-@norm.rule(JordanBlock, cost="O(n)")
-def _(A: JordanBlock, p: float = 2) -> jax.Array:
-    """Norm of the two diagonals together."""
-    return norm(A.bidiagonal, p)
-
-
-@opnorm.rule(JordanBlock, cost="O(n) for p = 1, inf; cost of svdvals for p = 2")
-def _(A: JordanBlock, p: float = 2) -> jax.Array:
-    """|λ| + 1 for n ≥ 2; largest singular value for p = 2."""
-    return opnorm(A.bidiagonal, p)
 
 
 @det.rule(JordanBlock, cost="O(1)")

@@ -168,9 +168,25 @@ def _flat_sum(A: LinearOperator, B: LinearOperator) -> Sum:
     return Sum(_terms(A) + _terms(B))
 
 
-def _flat_product(A: LinearOperator, B: LinearOperator) -> Product:
+def _flat_product(A: LinearOperator, B: LinearOperator) -> LinearOperator:
     """Lazy product, kept flat."""
+    return lazy_product(A, B)
+
+
+def lazy_product(A: LinearOperator, B: LinearOperator) -> LinearOperator:
+    """The factors side by side and numbers in front, so that what stands behind these keeps its structure.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> P = la.Permutation([1, 0])
+        >>> lazy_product(2.0 * P, P)
+        2×2 Scaled{float32} of 2×2 Permutation{int8}
+    """
     inner(A, B)
+    if isinstance(A, Scaled):
+        return scale(multiply(A.parent, B), A.alpha)
+    if isinstance(B, Scaled):
+        return scale(multiply(A, B.parent), B.alpha)
     return Product(_factors(A) + _factors(B))
 
 

@@ -1,213 +1,38 @@
-"""Verbs of lazy transposes, multiples and products, read off what the operators inside of them know.
+"""Verbs of lazy multiples and products, read off what the operators inside of them know.
 
-Aᵀ and α A have the spectra of A up to a conjugation or a factor, so that they never form a matrix that A's own rules
-do not form. Products of square operators have the determinants and the systems of their factors one by one, and
-unitary factors at either end leave singular values as they are.
+α A has the spectra of A up to a factor, so that it never forms a matrix that A's own rules do not form. Products of
+square operators have the determinants and the systems of their factors one by one, and unitary factors at either end
+leave singular values as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.concrete import known_not_finite
 from lax_linalg.dispatch import Verb
 from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.lazy import Product, Scaled, Transpose, own_transpose
-from lax_linalg.verbs.arithmetic import scale, transpose
+from lax_linalg.operators.lazy import Product, Scaled
+from lax_linalg.verbs.arithmetic import scale
 from lax_linalg.verbs.basic import compute_dtype
-from lax_linalg.verbs.cholesky import Cholesky, cholesky
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
+from lax_linalg.verbs.det import LogAbsDet, det, each_logabsdet, logabsdet, product_of_dets, sum_logabsdet
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigen, sorted_eigenvalues
-from lax_linalg.verbs.functions import exp, log, power, sqrt
-from lax_linalg.verbs.lu import lu
-from lax_linalg.verbs.norms import cond, norm, opnorm, require_p
+from lax_linalg.verbs.lu import LU, lu
+from lax_linalg.verbs.norms import norm, opnorm
 from lax_linalg.verbs.polar import Polar, polar
 from lax_linalg.verbs.predicates import (
     isdiag,
-    ishermitian,
     isnormal,
-    isposdef,
     issymmetric,
     istril,
     istriu,
-    isunitary,
 )
-from lax_linalg.verbs.qr import qr
+from lax_linalg.verbs.qr import QR, qr
 from lax_linalg.verbs.schur import Schur, schur
 from lax_linalg.verbs.solve import by_columns, inv, lstsq, pinv, require_nonzero, solve
 from lax_linalg.verbs.svd import SVD, svd, svdvals
-
-# --- transposes ---
-
-
-@svdvals.rule(Transpose, cost="cost of svdvals of A")
-def _(A: Transpose) -> jax.Array:
-    """Those of A."""
-    return svdvals(A.parent)
-
-
-@svd.rule(Transpose, cost="cost of svd of A")
-def _(A: Transpose, *, full: bool = False) -> SVD:
-    """Aᵀ = conj(V) diag(S) Uᵀ."""
-    U, S, Vt = svd(A.parent, full=full)
-    return SVD(Vt.T, S, U.T)
-
-
-@norm.rule(Transpose, cost="cost of norm of A")
-def _(A: Transpose, p: float = 2) -> jax.Array:
-    """That of A."""
-    return norm(A.parent, p)
-
-
-def _dual(p: float) -> float:
-    require_p(p)
-    return {1: jnp.inf, jnp.inf: 1}.get(p, p)
-
-
-@opnorm.rule(Transpose, cost="cost of opnorm of A")
-def _(A: Transpose, p: float = 2) -> jax.Array:
-    """That of A, with columns and rows exchanged."""
-    return opnorm(A.parent, _dual(p))
-
-
-@cond.rule(Transpose, cost="cost of cond of A")
-def _(A: Transpose, p: float = 2) -> jax.Array:
-    """That of A, with columns and rows exchanged."""
-    return cond(A.parent, _dual(p))
-
-
-@det.rule(Transpose, cost="cost of det of A")
-def _(A: Transpose) -> jax.Array:
-    """That of A."""
-    return det(A.parent)
-
-
-@logabsdet.rule(Transpose, cost="cost of logabsdet of A")
-def _(A: Transpose) -> LogAbsDet:
-    """That of A."""
-    return logabsdet(A.parent)
-
-
-@eigvals.rule(Transpose, cost="cost of eigvals of A")
-def _(A: Transpose) -> jax.Array:
-    """Those of A."""
-    return eigvals(A.parent)
-
-
-@exp.rule(Transpose, cost="cost of exp of A")
-def _(A: Transpose) -> LinearOperator:
-    """exp(A)ᵀ."""
-    return transpose(exp(A.parent))
-
-
-@log.rule(Transpose, cost="cost of log of A")
-def _(A: Transpose) -> LinearOperator:
-    """log(A)ᵀ."""
-    return transpose(log(A.parent))
-
-
-@sqrt.rule(Transpose, cost="cost of sqrt of A")
-def _(A: Transpose) -> LinearOperator:
-    """sqrt(A)ᵀ."""
-    return transpose(sqrt(A.parent))
-
-
-@power.rule(Transpose, cost="cost of power of A")
-def _(A: Transpose, p: int | float | jax.Array) -> LinearOperator:
-    """(Aᵖ)ᵀ."""
-    return transpose(power(A.parent, p))
-
-
-@schur.rule(Transpose, cost="cost of schur of A plus O(n²)")
-def _(A: Transpose) -> Schur:
-    """Aᵀ = (conj(Z) J)(J Tᵀ J)(conj(Z) J)ᴴ, where J reverses the order."""
-    T, Z, values = schur(A.parent)
-    return Schur(T.T[::-1, ::-1], Z.conj()[:, ::-1], values[::-1])
-
-
-@polar.rule(Transpose, cost="cost of polar of A plus O(mn min(m, n))")
-def _(A: Transpose) -> Polar:
-    """Aᵀ = Uᵀ (conj(U) Pᵀ Uᵀ)."""
-    U, P = polar(A.parent)
-    H = U.conj() @ P.T @ U.T
-    return Polar(U.T, (H + H.conj().T) / 2)
-
-
-@cholesky.rule(Transpose, cost="cost of cholesky of A")
-def _(A: Transpose) -> Cholesky:
-    """Aᵀ = conj(L) Lᵀ."""
-    L, U = cholesky(A.parent)
-    return Cholesky(L.conj(), U.conj())
-
-
-# Left eigenvectors would take an inverse, and pivots are sought in columns: what A's own factors say is not enough.
-def _by_the_structure(verb: Verb) -> Callable[..., Any]:
-    def of_transpose(A: Transpose, **options: Any) -> Any:
-        """Of Aᵀ as A's structure transposes it; of the materialised matrix where it has no rule."""
-        own = own_transpose(A)
-        return verb.fallback(A, **options) if own is None else verb(own, **options)
-
-    return of_transpose
-
-
-for _verb in (eigen, qr, lu):
-    _verb.rule(Transpose, cost=f"cost of {_verb.name} of Aᵀ, O(n³) if that is lazy")(_by_the_structure(_verb))
-
-
-@solve.rule(Transpose, cost="cost of solve with A")
-@by_columns
-def _(A: Transpose, b: jax.Array) -> jax.Array:
-    """As A's structure transposes it, else the transpose of b ↦ A \\ b."""
-    own, parent = own_transpose(A), A.parent
-    if own is not None or A.shape[0] != A.shape[1]:
-        return lstsq(A, b) if own is None else solve(own, b)
-    if solve.lookup(type(parent)) is solve.lookup(LinearOperator):
-        return solve.fallback(A, b)
-    (x,) = jax.linear_transpose(lambda y: solve(parent, y), jax.ShapeDtypeStruct(b.shape, b.dtype))(b)
-    if known_not_finite(x):
-        solve(parent, b)  # names the pivot
-    return x
-
-
-@inv.rule(Transpose, cost="cost of inv of A")
-def _(A: Transpose) -> LinearOperator:
-    """(A⁻¹)ᵀ."""
-    return transpose(inv(A.parent))
-
-
-@pinv.rule(Transpose, cost="cost of pinv of A")
-def _(A: Transpose, *, rtol: float | None = None, atol: jax.Array | float = 0) -> LinearOperator:
-    """(A⁺)ᵀ."""
-    return transpose(pinv(A.parent, rtol=rtol, atol=atol))
-
-
-def _of_parent(verb: Verb) -> Callable[..., jax.Array]:
-    def of_transpose(A: Transpose, *, rtol: float | None = None) -> jax.Array:
-        """Whether A is."""
-        return verb(A.parent, rtol=rtol)
-
-    return of_transpose
-
-
-for _verb in (issymmetric, ishermitian, isposdef, isunitary, isnormal, isdiag):
-    _verb.rule(Transpose, cost=f"cost of {_verb.name} of A")(_of_parent(_verb))
-
-
-@istriu.rule(Transpose, cost="cost of istril of A")
-def _(A: Transpose, *, rtol: float | None = None) -> jax.Array:
-    """Whether A is lower triangular."""
-    return istril(A.parent, rtol=rtol)
-
-
-@istril.rule(Transpose, cost="cost of istriu of A")
-def _(A: Transpose, *, rtol: float | None = None) -> jax.Array:
-    """Whether A is upper triangular."""
-    return istriu(A.parent, rtol=rtol)
-
 
 # --- multiples ---
 
@@ -258,13 +83,46 @@ def _(A: Scaled) -> Eigen:
     return sorted_eigen(A.alpha * w, V)
 
 
+def _multiples(A: Scaled) -> jax.Array:
+    """α, n times: factors of det(α A)."""
+    return jnp.broadcast_to(A.alpha.astype(compute_dtype(A.dtype)), A.shape[:1])
+
+
+@det.rule(Scaled, cost="cost of det of A")
+def _(A: Scaled) -> jax.Array:
+    """αⁿ times that of A."""
+
+    def dets(A: Scaled) -> jax.Array:
+        return jnp.append(_multiples(A), det(A.parent))
+
+    def logabsdets(A: Scaled) -> LogAbsDet:
+        return LogAbsDet(*map(jnp.append, each_logabsdet(_multiples(A)), logabsdet(A.parent)))
+
+    return product_of_dets(A, dets, logabsdets)
+
+
 @logabsdet.rule(Scaled, cost="cost of logabsdet of A")
 def _(A: Scaled) -> LogAbsDet:
     """n log |α| more than that of A."""
     logs, sign = logabsdet(A.parent)
-    n = A.shape[0]
-    factor = sum_logabsdet(jnp.broadcast_to(A.alpha.astype(compute_dtype(A.dtype)), (n,)))
+    factor = sum_logabsdet(_multiples(A))
     return LogAbsDet(logs + factor.logabs, sign * factor.sign)
+
+
+@qr.rule(Scaled, cost="cost of qr of A")
+def _(A: Scaled) -> QR:
+    """α A = Q (α R)."""
+    Q, R = qr(A.parent)
+    R = A.alpha * R
+    return QR(Q.astype(R.dtype), R)
+
+
+@lu.rule(Scaled, cost="cost of lu of A")
+def _(A: Scaled) -> LU:
+    """(α A)[p] = L (α U)."""
+    L, U, p = lu(A.parent)
+    U = A.alpha * U
+    return LU(L.astype(U.dtype), U, p)
 
 
 @schur.rule(Scaled, cost="cost of schur of A")
@@ -287,6 +145,41 @@ def _(A: Scaled) -> LinearOperator:
     """A⁻¹ / α."""
     require_nonzero(A.alpha[None], "inv")
     return scale(inv(A.parent), 1 / A.alpha)
+
+
+def _reciprocal(A: Scaled) -> tuple[jax.Array, jax.Array]:
+    """1/α and |α|; 0 and 1 for α = 0, whose pseudo-inverse is 0."""
+    nonzero = A.alpha != 0
+    safe = jnp.where(nonzero, A.alpha, 1)
+    return jnp.where(nonzero, 1 / safe, 0), jnp.abs(safe)
+
+
+@pinv.rule(Scaled, cost="cost of pinv of A")
+def _(A: Scaled, *, rtol: float | None = None, atol: jax.Array | float = 0) -> LinearOperator:
+    """A⁺ / α."""
+    reciprocal, modulus = _reciprocal(A)
+    return scale(pinv(A.parent, rtol=rtol, atol=atol / modulus), reciprocal)
+
+
+@lstsq.rule(Scaled, cost="cost of lstsq with A")
+@by_columns
+def _(A: Scaled, b: jax.Array, *, rtol: float | None = None, atol: jax.Array | float = 0) -> jax.Array:
+    """A⁺ b, divided by α."""
+    reciprocal, modulus = _reciprocal(A)
+    return reciprocal * lstsq(A.parent, b, rtol=rtol, atol=atol / modulus)
+
+
+def _of_multiple(verb: Verb) -> Callable[..., jax.Array]:
+    def of_scaled(A: Scaled, *, rtol: float | None = None) -> jax.Array:
+        """Whether A is; true of α = 0."""
+        zero = (A.alpha == 0) & (verb not in (issymmetric, isnormal) or A.shape[0] == A.shape[1])
+        return verb(A.parent, rtol=rtol) | zero
+
+    return of_scaled
+
+
+for _verb in (issymmetric, isnormal, isdiag, istriu, istril):
+    _verb.rule(Scaled, cost=f"cost of {_verb.name} of A")(_of_multiple(_verb))
 
 
 @solve.rule(Scaled, cost="cost of solve with A")
@@ -331,10 +224,18 @@ def _(A: Product) -> jax.Array:
     """Product of those of the factors, if they are square."""
     if not _all_square(A):
         return det.fallback(A)
-    product = jnp.ones((), compute_dtype(A.dtype))
-    for factor in A.factors:
-        product = product * det(factor)
-    return product
+    return product_of_dets(A, _dets, _logabsdets)
+
+
+def _dets(A: Product) -> jax.Array:
+    return jnp.stack([det(f).astype(compute_dtype(A.dtype)) for f in A.factors])
+
+
+def _logabsdets(A: Product) -> LogAbsDet:
+    dtype = compute_dtype(A.dtype)
+    parts = [logabsdet(f) for f in A.factors]
+    logs = jnp.stack([p.logabs.astype(jnp.finfo(dtype).dtype) for p in parts])
+    return LogAbsDet(logs, jnp.stack([p.sign.astype(dtype) for p in parts]))
 
 
 @logabsdet.rule(Product, cost="cost of logabsdet of the factors, O(n³) unless they are square")
@@ -342,11 +243,8 @@ def _(A: Product) -> LogAbsDet:
     """Sum of those of the factors, if they are square."""
     if not _all_square(A):
         return logabsdet.fallback(A)
-    logs, sign = jnp.zeros((), jnp.finfo(compute_dtype(A.dtype)).dtype), jnp.ones((), compute_dtype(A.dtype))
-    for factor in A.factors:
-        part = logabsdet(factor)
-        logs, sign = logs + part.logabs, sign * part.sign
-    return LogAbsDet(logs, sign)
+    logs, signs = _logabsdets(A)
+    return LogAbsDet(jnp.sum(logs), jnp.prod(signs))
 
 
 @inv.rule(Product, cost="cost of inv of the factors, O(n³) unless they are square")

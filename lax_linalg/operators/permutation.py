@@ -15,11 +15,22 @@ from lax_linalg.operators.unitary import identity, unit_values, unitary_polar, u
 from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import diag, materialize, require_dense
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
-from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
+from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigen, sorted_eigenvalues
 from lax_linalg.verbs.lu import LU, lu
 from lax_linalg.verbs.norms import cond, norm, opnorm, require_p
 from lax_linalg.verbs.polar import Polar, polar
+from lax_linalg.verbs.predicates import (
+    isdiag,
+    ishermitian,
+    isnormal,
+    isposdef,
+    issymmetric,
+    istril,
+    istriu,
+    isunitary,
+)
 from lax_linalg.verbs.qr import QR, qr
+from lax_linalg.verbs.schur import Schur, schur
 from lax_linalg.verbs.solve import by_columns, inv, lstsq, pinv, solve
 from lax_linalg.verbs.svd import SVD, svd, svdvals
 
@@ -152,14 +163,49 @@ def _(A: Permutation, *, full: bool = False) -> SVD:
 @eigvals.rule(Permutation, cost="O(n log n)")
 def _(A: Permutation) -> jax.Array:
     """Roots of unity: those of order k for each cycle of length k."""
-    n = A.shape[0]
-    labels = _labels(A.p)
-    length = jnp.zeros(n, jnp.int32).at[labels].add(1)[labels]
-    # members of a cycle stand together after sorting; their positions in it number its roots
-    order = jnp.argsort(labels)
-    first = jnp.searchsorted(labels[order], labels[order])
-    angle = 2 * jnp.pi * (jnp.arange(n) - first).astype(_real()) / length[order]
-    return sorted_eigenvalues(jnp.exp(1j * angle))
+    _, position, length = _cycles(A.p)
+    return sorted_eigenvalues(_root_of_unity(position, length))
+
+
+@eigen.rule(Permutation, cost="O(n²), the size of the vectors")
+def _(A: Permutation) -> Eigen:
+    """Roots of unity with a Fourier basis on each cycle, all together unitary."""
+    return sorted_eigen(*_fourier(A))
+
+
+@schur.rule(Permutation, cost="O(n²), the size of the factors")
+def _(A: Permutation) -> Schur:
+    """Diagonal in the Fourier bases of the cycles."""
+    w, V = _fourier(A)
+    return Schur(jnp.diag(w), V, w)
+
+
+def _fourier(A: Permutation) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues and a unitary basis of eigenvectors. On the cycle i, p_i, p_{p_i}, … one has the phases ωʲ."""
+    require_dense(A.shape, jnp.result_type(_real(), jnp.complex64))
+    labels, position, length = _cycles(A.p)
+    # column k belongs to the cycle of k, and to the root of unity with the number of k's position
+    together = labels[:, None] == labels[None, :]
+    turns = (position[:, None] * position[None, :]) % length[None, :]  # reduced before rounding
+    V = _root_of_unity(turns, length[None, :]) / jnp.sqrt(length.astype(_real()))
+    return _root_of_unity(position, length), jnp.where(together, V, 0)
+
+
+def _root_of_unity(k: jax.Array, n: jax.Array) -> jax.Array:
+    """exp(2πi k/n)."""
+    angle = 2 * jnp.pi * k.astype(_real()) / n
+    return jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
+
+
+def _cycles(p: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """For each index the smallest member of its cycle, how many steps i ↦ p_i lead from there to it, and the length."""
+    labels = _labels(p)
+    start = labels == jnp.arange(p.shape[0], dtype=labels.dtype)
+    # pointer doubling along the steps backwards, which stop at the start
+    back, position = jnp.where(start, labels, _inverse(p)), jnp.where(start, 0, 1)
+    for _ in range(math.ceil(math.log2(max(p.shape[0], 2)))):
+        position, back = position + position[back], back[back]
+    return labels, position, jnp.zeros(p.shape, jnp.int32).at[labels].add(1)[labels]
 
 
 @polar.rule(Permutation, cost="O(n²)")
@@ -190,6 +236,29 @@ def _(A: Permutation) -> jax.Array:
 def _(A: Permutation) -> LogAbsDet:
     """Zero, and the parity of n minus the number of cycles."""
     return LogAbsDet(jnp.zeros((), _real()), _sign(A.p))
+
+
+def _involution(A: Permutation, *, rtol: float | None = None) -> jax.Array:
+    """Whether the permutation is its own inverse."""
+    return jnp.all(A.p[A.p] == jnp.arange(A.shape[0]))
+
+
+def _always(A: Permutation, *, rtol: float | None = None) -> jax.Array:
+    """True by type."""
+    return jnp.asarray(True)
+
+
+def _identity(A: Permutation, *, rtol: float | None = None) -> jax.Array:
+    """Whether nothing moves."""
+    return jnp.all(A.p == jnp.arange(A.shape[0]))
+
+
+for _predicate, _rule in (
+    *((v, _involution) for v in (issymmetric, ishermitian)),
+    *((v, _always) for v in (isunitary, isnormal)),
+    *((v, _identity) for v in (isposdef, isdiag, istriu, istril)),
+):
+    _predicate.rule(Permutation, cost="O(1)" if _rule is _always else "O(n)")(_rule)
 
 
 @norm.rule(Permutation, cost="O(1)")

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from lax_linalg import platform
 from lax_linalg.concrete import decided
+from lax_linalg.dispatch import Verb
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.operators.assemble import sorted_descending
+from lax_linalg.operators.band import Band
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.bidiagonal import Bidiagonal
 from lax_linalg.operators.diagonal import Diagonal
+from lax_linalg.operators.hermitian import Symmetric
 from lax_linalg.operators.tridiagonal import Tridiagonal, binary_scale, require_band
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, same_shape, scale, transpose
-from lax_linalg.verbs.basic import compute_dtype, dense, diag, materialize
+from lax_linalg.verbs.basic import compute_dtype, dense, materialize
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
-from lax_linalg.verbs.norms import norm, opnorm
+from lax_linalg.verbs.functions import exp, log, sqrt
 from lax_linalg.verbs.predicates import ishermitian, isnormal, issymmetric
-from lax_linalg.verbs.solve import by_columns, solve
-from lax_linalg.verbs.svd import svdvals
+from lax_linalg.verbs.schur import schur
+from lax_linalg.verbs.svd import svd, svdvals
 
 
 @operator(data=("diagonal", "off"))
-class SymTridiagonal(LinearOperator):
+class SymTridiagonal(Band):
     """The real symmetric matrix [n, n] with a on the diagonal and b on both sides of it, A[i, i+1] = A[i+1, i] = b_i.
 
     Args:
@@ -54,29 +59,12 @@ class SymTridiagonal(LinearOperator):
             raise LinearAlgebraError(f"SymTridiagonal is real, got {self.dtype.name}; use Tridiagonal")
 
     @property
-    def shape(self) -> tuple[int, int]:
-        n = self.diagonal.shape[-1]
-        return n, n
-
-    @property
     def tridiagonal(self) -> Tridiagonal:
         """The same matrix as a `Tridiagonal`."""
         return Tridiagonal(self.off, self.diagonal, self.off)
 
     def _matmat(self, X: jax.Array) -> jax.Array:
         return self.tridiagonal._matmat(X)
-
-
-@materialize.rule(SymTridiagonal, cost="O(n²)")
-def _(A: SymTridiagonal) -> jax.Array:
-    """Placed on a zero matrix."""
-    return materialize(A.tridiagonal)
-
-
-@diag.rule(SymTridiagonal, cost="O(1)")
-def _(A: SymTridiagonal) -> jax.Array:
-    """The stored diagonal."""
-    return A.diagonal.astype(A.dtype)
 
 
 @transpose.rule(SymTridiagonal, cost="O(1)")
@@ -152,41 +140,22 @@ def _(A: SymTridiagonal) -> Eigen:
     return Eigen(*platform.eigh(dense(A)))
 
 
+def _as_symmetric(verb: Verb) -> Callable[..., Any]:
+    def rule(A: SymTridiagonal, **options: Any) -> Any:
+        """That of the symmetric matrix, materialised: by its real eigenvalues and orthonormal vectors."""
+        return verb(Symmetric(materialize(A)), **options)
+
+    return rule
+
+
+for _verb in (svd, schur, exp, log, sqrt):
+    _verb.rule(SymTridiagonal, cost="O(n³)")(_as_symmetric(_verb))
+
+
 @svdvals.rule(SymTridiagonal, cost="cost of eigvals")
 def _(A: SymTridiagonal) -> jax.Array:
     """Moduli of the eigenvalues, sorted."""
     return sorted_descending(jnp.abs(eigvals(A)))
-
-
-@norm.rule(SymTridiagonal, cost="O(n)")
-def _(A: SymTridiagonal, p: float = 2) -> jax.Array:
-    """Norm of the three diagonals together."""
-    return norm(A.tridiagonal, p)
-
-
-@opnorm.rule(SymTridiagonal, cost="O(n) for p = 1, inf; cost of eigvals for p = 2")
-def _(A: SymTridiagonal, p: float = 2) -> jax.Array:
-    """Sums of the moduli of three entries; largest modulus of an eigenvalue for p = 2."""
-    return jnp.max(svdvals(A), initial=0) if p == 2 else opnorm(A.tridiagonal, p)
-
-
-@det.rule(SymTridiagonal, cost="O(n)")
-def _(A: SymTridiagonal) -> jax.Array:
-    """Three-term recurrence of the leading minors, scaled."""
-    return det(A.tridiagonal)
-
-
-@logabsdet.rule(SymTridiagonal, cost="O(n)")
-def _(A: SymTridiagonal) -> LogAbsDet:
-    """Three-term recurrence of the leading minors, scaled."""
-    return logabsdet(A.tridiagonal)
-
-
-@solve.rule(SymTridiagonal, cost="O(n) per column")
-@by_columns
-def _(A: SymTridiagonal, b: jax.Array) -> jax.Array:
-    """LAPACK's tridiagonal elimination with partial pivoting."""
-    return solve(A.tridiagonal, b)
 
 
 @cholesky.rule(SymTridiagonal, cost="O(n), and the size of the factors")

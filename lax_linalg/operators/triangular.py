@@ -19,6 +19,7 @@ from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
 from lax_linalg.verbs.functions import exp, log, sqrt
 from lax_linalg.verbs.lu import LU, lu
 from lax_linalg.verbs.predicates import istril, istriu
+from lax_linalg.verbs.qr import QR, qr
 from lax_linalg.verbs.schur import Schur, schur
 from lax_linalg.verbs.solve import by_columns, inv, require_nonzero, solve
 
@@ -219,6 +220,21 @@ def _(A: UpperTriangular) -> Schur:
     T = dense(A)
     T = T.astype(jnp.result_type(T.dtype, jnp.complex64))
     return Schur(T, jnp.eye(A.shape[0], dtype=T.dtype), jnp.diagonal(T))
+
+
+@schur.rule(LowerTriangular, cost="O(n²)")
+def _(A: LowerTriangular) -> Schur:
+    """The rows and the columns in reverse order, which is upper triangular."""
+    T = dense(A)[::-1, ::-1]
+    T = T.astype(jnp.result_type(T.dtype, jnp.complex64))
+    return Schur(T, jnp.eye(A.shape[0], dtype=T.dtype)[::-1], jnp.diagonal(T))
+
+
+@qr.rule(UpperTriangular, cost="O(n²)")
+def _(A: UpperTriangular) -> QR:
+    """The identity and the matrix itself."""
+    R = dense(A)
+    return QR(jnp.eye(A.shape[0], dtype=R.dtype), R)
 
 
 @lu.rule(UpperTriangular, cost="O(n²)")

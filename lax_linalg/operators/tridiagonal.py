@@ -7,11 +7,12 @@ import jax.numpy as jnp
 
 from lax_linalg.concrete import known_not_finite
 from lax_linalg.errors import DimensionMismatch
+from lax_linalg.operators.band import Band
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
-from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
+from lax_linalg.verbs.basic import compute_dtype, materialize, require_dense
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
 from lax_linalg.verbs.norms import norm, opnorm, require_p, scaled_norm
 from lax_linalg.verbs.solve import by_columns, solve
@@ -19,7 +20,7 @@ from lax_linalg.verbs.svd import svdvals
 
 
 @operator(data=("lower", "diagonal", "upper"))
-class Tridiagonal(LinearOperator):
+class Tridiagonal(Band):
     """The matrix [n, n] with b below, a on and c above the diagonal: A[i+1, i] = b_i, A[i, i] = a_i, A[i, i+1] = c_i.
 
     Args:
@@ -48,13 +49,8 @@ class Tridiagonal(LinearOperator):
         require_band("Tridiagonal", self.diagonal, lower=self.lower, upper=self.upper)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        n = self.diagonal.shape[-1]
-        return n, n
-
-    @property
     def tridiagonal(self) -> Tridiagonal:
-        """The matrix itself: every banded structure has this property."""
+        """The matrix itself."""
         return self
 
     def _matmat(self, X: jax.Array) -> jax.Array:
@@ -106,12 +102,6 @@ def _(A: Tridiagonal) -> jax.Array:
     a = jnp.zeros((n, n), A.dtype).at[i, i].set(A.diagonal.astype(A.dtype))
     a = a.at[i[1:], i[:-1]].set(A.lower.astype(A.dtype))
     return a.at[i[:-1], i[1:]].set(A.upper.astype(A.dtype))
-
-
-@diag.rule(Tridiagonal, cost="O(1)")
-def _(A: Tridiagonal) -> jax.Array:
-    """The stored diagonal."""
-    return A.diagonal.astype(A.dtype)
 
 
 @transpose.rule(Tridiagonal, cost="O(1)")

@@ -6,20 +6,18 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.band import Band
+from lax_linalg.operators.base import operator, whole_number
 from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, same_shape, scale, transpose
-from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
+from lax_linalg.verbs.basic import compute_dtype, require_dense
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigenvalues
-from lax_linalg.verbs.norms import norm, opnorm
-from lax_linalg.verbs.solve import by_columns, solve
 
 
 @operator(data=("lower", "diagonal", "upper"), meta=("n",))
-class TridiagonalToeplitz(LinearOperator):
+class TridiagonalToeplitz(Band):
     """The matrix [n, n] with the numbers b below, a on and c above the diagonal.
 
     Eigenvalues λ_k = a + 2 √(bc) cos(kπ/(n + 1)), k = 1 … n, with right eigenvectors (b/c)^{j/2} sin(jkπ/(n + 1)): far
@@ -55,8 +53,7 @@ class TridiagonalToeplitz(LinearOperator):
             if jnp.ndim(getattr(self, name)) != 0:
                 shape = list(jnp.shape(getattr(self, name)))
                 raise DimensionMismatch(f"TridiagonalToeplitz: {name} is one number, got shape {shape}")
-        if not isinstance(self.n, int) or self.n < 0:
-            raise DimensionMismatch(f"TridiagonalToeplitz takes a size n ≥ 0, got {self.n!r}")
+        object.__setattr__(self, "n", whole_number("TridiagonalToeplitz: the size n", self.n))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -82,18 +79,6 @@ class TridiagonalToeplitz(LinearOperator):
     def _matmat(self, X: jax.Array) -> jax.Array:
         lower, diagonal, upper = (x.astype(X.dtype) for x in (self.lower, self.diagonal, self.upper))
         return (diagonal * X).at[1:].add(lower * X[:-1]).at[:-1].add(upper * X[1:])
-
-
-@materialize.rule(TridiagonalToeplitz, cost="O(n²)")
-def _(A: TridiagonalToeplitz) -> jax.Array:
-    """Placed on a zero matrix."""
-    return materialize(A.tridiagonal).astype(A.dtype)
-
-
-@diag.rule(TridiagonalToeplitz, cost="O(n)")
-def _(A: TridiagonalToeplitz) -> jax.Array:
-    """The number on the diagonal repeated."""
-    return jnp.broadcast_to(A.diagonal, (A.n,)).astype(A.dtype)
 
 
 @transpose.rule(TridiagonalToeplitz, cost="O(1)")
@@ -173,34 +158,3 @@ def _(A: TridiagonalToeplitz) -> Eigen:
     V = V / jnp.where(size > 0, size, 1)
     order = jnp.lexsort((w.imag, w.real))
     return Eigen(w[order], V[:, order])
-
-
-@norm.rule(TridiagonalToeplitz, cost="O(n)")
-def _(A: TridiagonalToeplitz, p: float = 2) -> jax.Array:
-    """Norm of the three diagonals together."""
-    return norm(A.tridiagonal, p)
-
-
-@opnorm.rule(TridiagonalToeplitz, cost="O(n) for p = 1, inf; cost of svdvals for p = 2")
-def _(A: TridiagonalToeplitz, p: float = 2) -> jax.Array:
-    """Sums of the moduli of three numbers; largest singular value for p = 2."""
-    return opnorm(A.tridiagonal, p)
-
-
-@det.rule(TridiagonalToeplitz, cost="O(n)")
-def _(A: TridiagonalToeplitz) -> jax.Array:
-    """Three-term recurrence of the leading minors, scaled."""
-    return det(A.tridiagonal)
-
-
-@logabsdet.rule(TridiagonalToeplitz, cost="O(n)")
-def _(A: TridiagonalToeplitz) -> LogAbsDet:
-    """Three-term recurrence of the leading minors, scaled."""
-    return logabsdet(A.tridiagonal)
-
-
-@solve.rule(TridiagonalToeplitz, cost="O(n) per column")
-@by_columns
-def _(A: TridiagonalToeplitz, b: jax.Array) -> jax.Array:
-    """LAPACK's tridiagonal elimination with partial pivoting."""
-    return solve(A.tridiagonal, b)

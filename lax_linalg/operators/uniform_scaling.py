@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from lax_linalg.dispatch import verbs
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.base import LinearOperator, operator, whole_number
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.lazy import Sum
@@ -23,7 +23,16 @@ from lax_linalg.verbs.functions import exp, log, sqrt
 from lax_linalg.verbs.lu import lu
 from lax_linalg.verbs.norms import cond, norm, opnorm
 from lax_linalg.verbs.polar import polar
-from lax_linalg.verbs.predicates import isdiag, ishermitian, isnormal, issymmetric, istril, istriu
+from lax_linalg.verbs.predicates import (
+    isdiag,
+    ishermitian,
+    isnormal,
+    isposdef,
+    issymmetric,
+    istril,
+    istriu,
+    isunitary,
+)
 from lax_linalg.verbs.qr import qr
 from lax_linalg.verbs.schur import schur
 from lax_linalg.verbs.solve import by_columns, inv, lstsq, pinv, require_nonzero, solve
@@ -56,11 +65,11 @@ class UniformScaling(LinearOperator):
     def _validate(self) -> None:
         if jnp.ndim(self.value) != 0:
             raise DimensionMismatch(f"UniformScaling takes a number, got shape {list(jnp.shape(self.value))}")
+        if self.n is not None:
+            object.__setattr__(self, "n", whole_number("UniformScaling: the size n", self.n))
 
     def __call__(self, n: int) -> UniformScaling:
         """λI of size n."""
-        if n < 0:
-            raise DimensionMismatch(f"a size cannot be negative, got {n}")
         return UniformScaling(self.value, n)
 
     @property
@@ -220,7 +229,7 @@ def _as_diagonal(name: str) -> Callable[..., Any]:
 for _verb in (norm, opnorm, cond, eigen, schur, svd, polar, qr, lu, cholesky):
     _cost = "O(n)" if _verb in (norm, opnorm, cond) else "O(n²), the size of the factors"
     _verb.rule(UniformScaling, cost=_cost)(_as_diagonal(_verb.name))
-for _predicate in (issymmetric, ishermitian, isnormal, isdiag, istriu, istril):
+for _predicate in (issymmetric, ishermitian, isposdef, isunitary, isnormal, isdiag, istriu, istril):
     _predicate.rule(UniformScaling, cost="O(n)")(_as_diagonal(_predicate.name))
 
 
@@ -268,12 +277,13 @@ def _(A: Diagonal, B: UniformScaling) -> Diagonal:
 
 
 def shift(A: LinearOperator, B: UniformScaling) -> UniformScaling:
+    """B of A's size, its number of the dtype that A + B has: that of A, if B's was written as a number of Python."""
     m, n = A.shape
     if m != n:
         raise DimensionMismatch(f"A + λI needs a square matrix, got {m}×{n}")
     B = _sized(B, n)
     same_shape(A, B)
-    return B
+    return UniformScaling(B.value.astype(jnp.result_type(A.dtype, B.value)), n)
 
 
 # --- products: λI is a number ---

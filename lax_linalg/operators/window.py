@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.base import LinearOperator, whole_number
 from lax_linalg.operators.lazy import Sum
 from lax_linalg.verbs.arithmetic import add, same_shape, scale
 from lax_linalg.verbs.basic import require_dense
@@ -52,8 +52,7 @@ class Window(LinearOperator):
         for name in ("spatial", "stride", "dilation"):
             object.__setattr__(self, name, _per_dimension(name, getattr(self, name), d))
         object.__setattr__(self, "padding", self._normal_padding(d))
-        if not isinstance(self.groups, int) or self.groups < 1:
-            raise DimensionMismatch(f"groups must be a positive integer, got {self.groups}")
+        object.__setattr__(self, "groups", whole_number("groups", self.groups, 1))
         if self.kernel.shape[-1] % self.groups:
             raise DimensionMismatch(
                 f"{self.groups} groups do not divide the kernel's {self.kernel.shape[-1]} output channels"
@@ -74,11 +73,14 @@ class Window(LinearOperator):
             if padding == "zero":
                 return tuple(((k - 1) // 2, k // 2) for k in self.extent)
             raise UnknownNameError.of("padding", padding, ("zero", "circular", "valid"))
-        sides = (padding,) * d if isinstance(padding, int) else tuple(padding)
-        pairs = tuple((p, p) if isinstance(p, int) else tuple(p) for p in sides)
-        if len(pairs) != d or any(len(p) != 2 or min(p) < 0 for p in pairs):
-            raise DimensionMismatch(f"padding takes {d} (front, behind) pairs of non-negative sizes, got {padding!r}")
-        return pairs  # type: ignore[return-value]
+        sides: Any = (padding,) * d if not isinstance(padding, Iterable) else tuple(padding)
+        pairs = [(p, p) if not isinstance(p, Iterable) else tuple(p) for p in sides]
+        try:
+            if len(pairs) == d and all(len(p) == 2 for p in pairs):
+                return tuple((whole_number("front", p), whole_number("behind", q)) for p, q in pairs)
+        except DimensionMismatch:
+            pass
+        raise DimensionMismatch(f"padding takes {d} (front, behind) pairs of non-negative sizes, got {padding!r}")
 
     @property
     def kernel_size(self) -> tuple[int, ...]:
@@ -158,11 +160,14 @@ class Window(LinearOperator):
         return ", ".join(parts)
 
 
-def _per_dimension(name: str, value: int | Sequence[int], d: int) -> tuple[int, ...]:
-    values = (value,) * d if isinstance(value, int) else tuple(value)
-    if len(values) != d or any(not isinstance(v, int) or v < 1 for v in values):
-        raise DimensionMismatch(f"{name} takes a positive integer or {d} of them, got {value!r}")
-    return values
+def _per_dimension(name: str, value: Any, d: int) -> tuple[int, ...]:
+    values = (value,) * d if not isinstance(value, Iterable) else tuple(value)
+    try:
+        if len(values) == d:
+            return tuple(whole_number(name, v, 1) for v in values)
+    except DimensionMismatch:
+        pass
+    raise DimensionMismatch(f"{name} takes a positive integer or {d} of them, got {value!r}")
 
 
 @scale.rule(Window, cost="O(kernel)")

@@ -73,7 +73,8 @@ def scale(A: LinearOperator, alpha: jax.Array | complex) -> LinearOperator:
     """
     from lax_linalg.operators.lazy import Scaled
 
-    return Scaled(jnp.asarray(alpha), A)
+    # a whole number is of the default integer type, because that of a permutation's entries would not hold it
+    return Scaled(jnp.asarray(alpha, int if isinstance(alpha, int) else None), A)
 
 
 @verb(algorithm="Lazy.", cost="O(1)", arity=2, finite=False)
@@ -106,10 +107,9 @@ def multiply(A: LinearOperator, B: LinearOperator) -> LinearOperator:
         >>> la.multiply(la.I(2), [[1.0], [2.0]])
         2×1 Dense{float32}
     """
-    from lax_linalg.operators.lazy import Product
+    from lax_linalg.operators.lazy import lazy_product
 
-    inner(A, B)
-    return Product((A, B))
+    return lazy_product(A, B)
 
 
 @verb(algorithm="Lazy.", cost="O(1)", arity=2, finite=False)

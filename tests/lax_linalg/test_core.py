@@ -168,12 +168,33 @@ def test_norm_neither_over_nor_underflows():
         (lambda: la.Convolution(jnp.ones((3, 1, 1)), 3, padding="cirular"), "did you mean 'circular'"),
         (lambda: la.Convolution(jnp.ones((3, 1, 3)), 3, groups=2), "2 groups do not divide"),
         (lambda: la.Convolution(jnp.ones((3, 1, 3)), 3, stride=0), "stride takes a positive integer"),
+        (lambda: la.Convolution(jnp.ones((3, 3, 1, 1)), (4, 4), padding=((1, 1), (1,))), "2 (front, behind) pairs"),
+        (lambda: la.Convolution(jnp.ones((3, 1, 3)), 3, groups=1.5), "groups is a whole number ≥ 1, got 1.5"),
+        (lambda: la.JordanBlock(1.0, -1), "the size n is a whole number ≥ 0, got -1"),
+        (lambda: la.I(2.5), "the size n is a whole number ≥ 0, got 2.5"),
     ],
 )
 def test_errors_say_what_was_given_and_what_is_allowed(call, message):
     with pytest.raises(la.LinearAlgebraError) as caught:
         call()
     assert message in str(caught.value)
+
+
+def test_sizes_may_be_integers_of_numpy():
+    three, two = np.int64(3), np.int32(2)
+    A = la.Convolution(np.ones((3, 3, 1, 1)), np.array([4, 4]), stride=two, padding=np.ones((2, 2), int))
+    for got, want in (
+        (A, la.Convolution(np.ones((3, 3, 1, 1)), (4, 4), stride=2, padding=1)),
+        (la.JordanBlock(0.5, three), la.JordanBlock(0.5, 3)),
+        (la.TridiagonalToeplitz(1.0, 2.0, 3.0, three), la.TridiagonalToeplitz(1.0, 2.0, 3.0, 3)),
+        (la.I(three), la.I(3)),
+    ):
+        assert jax.tree.structure(got) == jax.tree.structure(want) and repr(got) == repr(want)
+
+
+def test_multiples_of_a_permutation_hold_whole_numbers():
+    P = la.Permutation([1, 2, 0])
+    np.testing.assert_array_equal(la.materialize(200 * P - 300 * P), -100 * np.eye(3)[[1, 2, 0]])
 
 
 def test_unknown_names_are_met_with_the_nearest():
@@ -185,6 +206,14 @@ def test_unknown_names_are_met_with_the_nearest():
         registry["resnt"]
     with pytest.raises(la.LinearAlgebraError, match="registered twice"):
         registry.register("resnet")(object())
+
+
+def test_the_identity_outlives_the_traced_function_that_uses_it_first():
+    vars(la).pop("I", None)
+    shifted = lambda a: la.norm(a + la.I)  # noqa: E731
+    f, gradient = jax.jit(shifted), jax.jit(jax.grad(shifted))
+    for call in (f, gradient, f, gradient):
+        assert np.isfinite(call(jnp.eye(2))).all()
 
 
 def test_dense_limit_holds_under_jit():

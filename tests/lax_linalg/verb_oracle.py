@@ -313,7 +313,7 @@ def _exp(A, r, v):
 
 
 def _negative_by_type(A, r) -> bool:
-    return isinstance(A, la.Hermitian) and r.k > 0 and np.linalg.eigvalsh(r.a).min() <= 0
+    return isinstance(A, (la.Hermitian, la.SymTridiagonal)) and r.k > 0 and np.linalg.eigvalsh(r.a).min() <= 0
 
 
 def _log(A, r, v):
