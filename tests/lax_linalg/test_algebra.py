@@ -16,62 +16,83 @@ from lax_linalg.operators.base import operator
 from lax_linalg.operators.tridiagonal import solve_by_rotations
 from lax_linalg.verbs.solve import by_columns
 
-SQUARE = tuple(n for n in CASES if make(n, 4, "float32")[0].shape == (4, 4))
-DTYPES = ("float32", "complex64")
-SETTINGS = hypothesis.settings(max_examples=5, deadline=None, derandomize=True)
-DEEP = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+DTYPES = ("float32", "float64", "bfloat16", "complex64")
+SIZES = (0, 1, 2, 4)
+SQUARE = tuple(
+    c for c in CASES if c.split()[0] not in ("tall", "wide", "rectangular", "crossed", "product", "selection")
+)
+IMAGES = tuple(c for c in CASES if "conv" in c or "connected" in c or "strided" in c)
+"""Which have at least one pixel."""
+FEW = hypothesis.settings(max_examples=3, deadline=None)
+MANY = hypothesis.settings(max_examples=30, deadline=None)
 
 
 def dense(A) -> np.ndarray:
     return np.asarray(la.materialize(A)).astype(complex)
 
 
-def same(A, want: np.ndarray, size: float) -> None:
+def same(A, want: np.ndarray, size: float, eps: float = 2.0**-23) -> None:
     assert A.shape == want.shape
-    np.testing.assert_allclose(dense(A), want, atol=1e-5 * (1 + size), rtol=0)
+    np.testing.assert_allclose(dense(A), want, atol=100 * eps * (1 + size), rtol=0)
+
+
+def size_of(*matrices: np.ndarray) -> float:
+    return float(np.prod([max(np.linalg.norm(x), 1) for x in matrices]))
 
 
 @st.composite
 def operands(draw, count: int):
-    """Square operators of one size, with their matrices: any structures, real and complex mixed."""
-    pairs = [make(draw(st.sampled_from(SQUARE)), 4, draw(st.sampled_from(DTYPES)), seed=k) for k in range(count)]
-    return [A for A, _ in pairs], [a.astype(complex) for _, a in pairs]
+    """Names, dtypes and seeds of square operators of one size: any structures, precisions mixed, real and complex."""
+    n = draw(st.sampled_from(SIZES))
+    names = SQUARE if n else tuple(c for c in SQUARE if c not in IMAGES)
+    one = st.tuples(st.sampled_from(names), st.sampled_from(DTYPES))
+    return n, [(*draw(one), seed) for seed in range(count)]
 
 
 @hypothesis.given(operands(3))
-@SETTINGS
+@FEW
 def test_ring_and_adjoint_laws(drawn):
     laws(*drawn)
 
 
 @pytest.mark.slow
 @hypothesis.given(operands(3))
-@DEEP
+@MANY
 def test_ring_and_adjoint_laws_of_many_structures(drawn):
     laws(*drawn)
 
 
-def laws(operators, matrices):
-    (A, B, C), (a, b, c) = operators, matrices
-    size = np.prod([max(np.linalg.norm(x), 1) for x in (a, b, c)])
-    same((A + B) + C, a + b + c, size)
-    same(A + (B + C), a + b + c, size)
-    same(A + B, dense(B + A), size)
-    same((A @ B) @ C, a @ b @ c, size)
-    same(A @ (B @ C), a @ b @ c, size)
-    same(A @ (B + C), a @ b + a @ c, size)
-    same((A + B) @ C, a @ c + b @ c, size)
-    same((A @ B).H, b.conj().T @ a.conj().T, size)
-    same((A @ B).T, dense(B.T @ A.T), size)
-    same((A + B).H, a.conj().T + b.conj().T, size)
-    same(la.conj(A @ B), a.conj() @ b.conj(), size)
-    same(A - A, 0 * a, size)
-    same(A + 2j * la.I, a + 2j * np.eye(4), size)
-    same((2 - 1j) * (A @ B), (2 - 1j) * a @ b, size)
-    same(la.I - A @ B, np.eye(4) - a @ b, size)
-    same(la.kron(A, B) @ la.kron(C, A), np.kron(a @ c, b @ a), size * np.linalg.norm(a))
-    x = np.arange(4.0)
-    np.testing.assert_allclose((A @ B + C) @ x, (a @ b + c) @ x, atol=1e-4 * size)
+def laws(n, drawn):
+    with jax.enable_x64(True):
+        (A, a), (B, b), (C, c) = (make(name, n, dtype, seed) for name, dtype, seed in drawn)
+        hypothesis.assume(A.shape == B.shape == C.shape == (n, n))
+        a, b, c = (x.astype(complex) for x in (a, b, c))
+        eps = max(float(jnp.finfo(dtype).eps) for _, dtype, _ in drawn)
+        size = size_of(a, b, c)
+        for got, want in (
+            ((A + B) + C, a + b + c),
+            (A + (B + C), a + b + c),
+            (B + A, a + b),
+            ((A @ B) @ C, a @ b @ c),
+            (A @ (B @ C), a @ b @ c),
+            (A @ (B + C), a @ b + a @ c),
+            ((A + B) @ C, a @ c + b @ c),
+            ((A @ B).H, b.conj().T @ a.conj().T),
+            (B.T @ A.T, (a @ b).T),
+            ((A + B).H, a.conj().T + b.conj().T),
+            (la.conj(A @ B), a.conj() @ b.conj()),
+            (A.H.H, a),
+            (A - A, 0 * a),
+            (A + 2j * la.I, a + 2j * np.eye(n)),
+            ((2 - 1j) * (A @ B), (2 - 1j) * a @ b),
+            ((2.0 * A) @ (B * 3), 6 * a @ b),
+            (la.I - A @ B, np.eye(n) - a @ b),
+            (la.kron(A, B) @ la.kron(C, A), np.kron(a @ c, b @ a)),
+        ):
+            same(got, want, size * size_of(a), eps)
+        x = np.arange(float(n))
+        want = (a @ b + c) @ x
+        np.testing.assert_allclose((A @ B + C) @ x, want, atol=300 * eps * size * (1 + np.linalg.norm(x)))
 
 
 KEPT = {
@@ -118,19 +139,55 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize("name", KEPT)
-def test_structure_is_kept(name, x64):
+def kept(name: str, n: int, dtypes: tuple[str, str]) -> None:
+    """The combination has the structure, and the numbers and the dtype that matrices have."""
     combine, left, right, kind = KEPT[name]
-    A, B = make(left)[0], make("low rank" if right == "tiny low rank" else right, seed=1)[0]
-    if right == "tiny low rank":
-        B = la.LowRank(B.U[:, :1], B.V[:, :1])
-    result = combine(A, B)
-    assert isinstance(result, kind), f"{result!r}"
-    want = combine(la.Dense(la.materialize(A)), la.Dense(la.materialize(B)))
-    np.testing.assert_allclose(la.materialize(result), la.materialize(want), rtol=1e-9, atol=1e-9)
-    # and under jit, where no value is known
-    jitted = jax.jit(combine)(A, B)
-    assert isinstance(jitted, kind)
+    with jax.enable_x64(True):
+        A, a = make(left, n, dtypes[0])
+        B, b = make("low rank" if right == "tiny low rank" else right, n, dtypes[1], seed=1)
+        if right == "tiny low rank":
+            B = la.LowRank(B.U[:, :1], B.V[:, :1])
+            b = dense(B)
+        result = combine(A, B)
+        assert isinstance(result, kind), f"{result!r}"
+        assert isinstance(jax.eval_shape(combine, A, B), kind)  # where no value is known
+        inexact = [x.dtype for x in (A, B) if jnp.issubdtype(x.dtype, jnp.inexact)]
+        eps = max((float(jnp.finfo(dtype).eps) for dtype in inexact), default=0.0)
+        if "inverse" not in name:
+            exact = np.asarray(la.materialize(combine(la.Dense(a.astype(complex)), la.Dense(b.astype(complex)))))
+            same(result, exact, size_of(a, b) * size_of(a) ** 4, eps)
+            assert result.dtype == jnp.result_type(A.dtype, B.dtype) or "power" in name
+        else:  # A⁻¹ (A + B or A) is the identity, as well as A is conditioned
+            inverted = dense(A + B if name == "its inverse" else A)
+            kappa = np.linalg.cond(inverted) if inverted.size else 1.0
+            np.testing.assert_allclose(dense(result) @ inverted, np.eye(len(inverted)), atol=1e3 * eps * kappa)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_structure_is_kept(name):
+    kept(name, 5, ("float64", "float64"))
+
+
+@st.composite
+def combinations(draw):
+    """Arguments of `kept`: any combination, size and pair of precisions."""
+    name = draw(st.sampled_from(tuple(KEPT)))
+    sizes = (3, 4) if name == "its inverse" else (1, 2) if set(KEPT[name][1:3]) & set(IMAGES) else (0, 1, 2)
+    dtypes = DTYPES[:3] if name == "symtridiagonal + diagonal" else DTYPES  # real by type
+    return name, draw(st.sampled_from(sizes)), draw(st.tuples(*[st.sampled_from(dtypes)] * 2))
+
+
+@hypothesis.given(combinations())
+@hypothesis.settings(max_examples=8, deadline=None)
+def test_structure_is_kept_at_any_size_and_precision(drawn):
+    kept(*drawn)
+
+
+@pytest.mark.slow
+@hypothesis.given(combinations())
+@hypothesis.settings(max_examples=100, deadline=None)
+def test_structure_is_kept_at_many_sizes_and_precisions(drawn):
+    kept(*drawn)
 
 
 @pytest.mark.parametrize(

@@ -105,24 +105,34 @@ def test_entries_products_norms_and_tying(name, x64):
 
 
 @hypothesis.given(
-    n=st.integers(1, 9), k=st.integers(1, 5), s=st.integers(1, 3), p=st.integers(0, 3), seed=st.integers(0, 9)
-)
+    n=st.integers(1, 9), k=st.integers(1, 5), s=st.integers(1, 3), p=st.integers(0, 3), seed=st.integers(0, 9),
+    dtype=st.sampled_from(("float32", "float64", "bfloat16", "complex64")),
+)  # fmt: skip
 @hypothesis.settings(max_examples=10, deadline=None)
-def test_the_seed_formula(n, k, s, p, seed):
+def test_the_seed_formula(n, k, s, p, seed, dtype):
     """W[m, j] = Σ_t w_t δ(j, m S − P + t), for the tied and the untied map."""
     hypothesis.assume(n + 2 * p >= k)
-    w = draw(seed, k).astype(np.float32)
+    with jax.enable_x64(True):
+        seed_formula(n, k, s, p, jnp.asarray(draw(seed, k) * (1 + 1j if dtype == "complex64" else 1)).astype(dtype))
+
+
+def seed_formula(n, k, s, p, w):
+    eps = float(jnp.finfo(w.dtype).eps)
     C = la.Convolution(w[:, None, None], n, stride=s, padding=((p, p),))
-    want = np.zeros(C.shape, np.float32)
+    w = np.asarray(w)
+    want = np.zeros(C.shape, w.dtype)
     for m, t in np.ndindex(want.shape[0], k):
         if 0 <= m * s - p + t < n:
             want[m, m * s - p + t] += w[t]
-    entries, tied, product = jax.jit(lambda C: (la.materialize(C), C.untie().tie().kernel, C @ jnp.eye(n)))(C)
+    eye = jnp.eye(n, dtype=C.dtype)
+    entries, tied, product = jax.jit(lambda C: (la.materialize(C), C.untie().tie().kernel, C @ eye))(C)
+    assert entries.dtype == tied.dtype == product.dtype == w.dtype
     np.testing.assert_array_equal(entries, want)
-    np.testing.assert_allclose(product, want, atol=1e-6)
+    np.testing.assert_allclose(product.astype(complex), want.astype(complex), atol=10 * eps)
     if s == 1:
         np.testing.assert_array_equal(scipy.linalg.toeplitz(want[:, 0], want[0]), want)
-    np.testing.assert_allclose(tied[:, 0, 0], np.where(occurrences(C) > 0, w, 0), rtol=1e-6)
+    shared = np.where(occurrences(C) > 0, w, np.zeros_like(w))
+    np.testing.assert_allclose(tied[:, 0, 0].astype(complex), shared.astype(complex), rtol=10 * eps)
 
 
 def test_transformations(x64):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,6 +69,26 @@ def test_linear_structures_are_orthogonal_projections(name):
         again, zero = la.project(b, onto)  # a member is its own projection
         np.testing.assert_allclose(la.materialize(again), b, atol=1e-13)
         assert zero < 1e-13
+
+
+@hypothesis.given(
+    name=st.sampled_from(tuple(SUBSPACES)),
+    dtype=st.sampled_from(("float32", "float64", "bfloat16", "complex64")),
+    seed=st.integers(0, 99),
+)
+@hypothesis.settings(max_examples=6, deadline=None)
+def test_linear_structures_of_any_precision_are_idempotent_and_orthogonal(name, dtype, seed):
+    onto, _, shape = SUBSPACES[name]
+    with jax.enable_x64(True):
+        if name in ("Symmetric", "SymTridiagonal"):  # real by type
+            dtype = dtype.replace("complex64", "float32")
+        a = draw(seed, *shape) + (1j * draw(seed + 1, *shape) if dtype == "complex64" else 0)
+        a = jnp.asarray(a).astype(dtype)
+        nearest, distance = la.project(a, onto)
+        eps = float(jnp.finfo(jnp.promote_types(dtype, jnp.float32)).eps)
+        size = float(la.norm(a))
+        np.testing.assert_allclose(size**2, float(la.norm(nearest)) ** 2 + float(distance) ** 2, rtol=100 * eps)
+        assert float(la.project(nearest, onto).distance) <= 100 * eps * size
 
 
 def test_sizes_of_one_and_none():
