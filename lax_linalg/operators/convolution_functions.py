@@ -12,8 +12,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
+from lax_linalg.concrete import known_not_finite
 from lax_linalg.errors import SingularError
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.convolution import Convolution
@@ -63,11 +63,18 @@ def _map(A: Convolution, f: Callable[[jax.Array], jax.Array]) -> Convolution:
     return Convolution(kernel.reshape(*kernel.shape[: d + 1], -1), A.spatial, 1, "circular", 1, A.groups)
 
 
-def _require_regular(result: jax.Array, name: str) -> None:
-    if not isinstance(result, Tracer) and not bool(jnp.isfinite(result).all()):
-        raise SingularError(
-            f"{name}: the convolution is singular, one of its symbols is; la.lstsq and la.pinv accept it"
-        )
+def _require_regular(A: Convolution, result: jax.Array, name: str) -> None:
+    if not known_not_finite(result):
+        return
+    inverses = _grid(A, jnp.linalg.inv)
+    d = len(A.out_spatial)
+    singular = ~np.isfinite(np.asarray(inverses)).all(tuple(range(d, inverses.ndim)))
+    index = int(singular.argmax())
+    frequency = ", ".join(map(str, np.unravel_index(index, singular.shape)))
+    raise SingularError(
+        f"{name}: the convolution is singular, its symbol at frequency {frequency} is; la.lstsq and la.pinv accept it",
+        index=index,
+    )
 
 
 @inv.rule(Convolution, cost="O(N c³ + N c² log N) for N pixels; O(n³) unless circular with stride 1")
@@ -76,7 +83,7 @@ def _(A: Convolution) -> LinearOperator:
     if not (_closed(A) and commutes(A)):
         return inv.fallback(A)
     inverse = _map(A, jnp.linalg.inv)
-    _require_regular(inverse.kernel, "inv")
+    _require_regular(A, inverse.kernel, "inv")
     return inverse
 
 
@@ -104,7 +111,7 @@ def _(A: Convolution, b: jax.Array) -> jax.Array:
     if not (_closed(A) and commutes(A)):
         return solve.fallback(A, b)
     x = _between_transforms(A, b, jnp.linalg.solve, _grid(A, lambda G: G))
-    _require_regular(x, "solve")
+    _require_regular(A, x, "solve")
     return x
 
 

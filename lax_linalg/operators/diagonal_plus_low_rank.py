@@ -301,6 +301,8 @@ def _(A: DiagonalPlusLowRank, b: jax.Array) -> jax.Array:
         return solve(Dense(materialize(A)), b)
     d, U, V = (x.astype(b.dtype) for x in _numbers(A))
     x = _solve(d, U, V, b)
+    if known_not_finite(x):
+        require_nonzero(jnp.atleast_1d(_safeguarded(d, U, V)[0]), "solve")  # names the entry, if it is one
     _require_finite(x, "solve")
     return x
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.base import LinearOperator, as_operator, operator
 from lax_linalg.verbs.arithmetic import add, conj, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import diag, materialize, require_dense
 
@@ -24,6 +24,9 @@ class Transpose(LinearOperator):
     """
 
     parent: LinearOperator
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parent", as_operator(self.parent))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,6 +71,10 @@ class Scaled(LinearOperator):
     alpha: jax.Array
     parent: LinearOperator
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parent", as_operator(self.parent))
+        super().__post_init__()
+
     @property
     def shape(self) -> tuple[int, int]:
         return self.parent.shape
@@ -98,7 +105,8 @@ class Sum(LinearOperator):
 
     terms: tuple[LinearOperator, ...]
 
-    def _validate(self) -> None:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", tuple(as_operator(t) for t in self.terms))
         for term in self.terms[1:]:
             same_shape(self.terms[0], term)
 
@@ -132,7 +140,8 @@ class Product(LinearOperator):
 
     factors: tuple[LinearOperator, ...]
 
-    def _validate(self) -> None:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factors", tuple(as_operator(f) for f in self.factors))
         for left, right in zip(self.factors, self.factors[1:]):
             inner(left, right)
 

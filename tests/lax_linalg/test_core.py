@@ -192,6 +192,19 @@ def test_sizes_may_be_integers_of_numpy():
         assert jax.tree.structure(got) == jax.tree.structure(want) and repr(got) == repr(want)
 
 
+def test_lazy_algebra_takes_plain_arrays():
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    x = np.ones(2)
+    for A, want in (
+        (la.Product((a, la.I(2), a)), a @ a),
+        (la.Sum((la.I(2), a)), a + np.eye(2)),
+        (la.Scaled(2.0, a), 2 * a),
+        (la.Transpose(a), a.T),
+    ):
+        np.testing.assert_allclose(A @ x, want @ x, rtol=1e-6)
+        assert "2×2" in repr(A)
+
+
 def test_multiples_of_a_permutation_hold_whole_numbers():
     P = la.Permutation([1, 2, 0])
     np.testing.assert_array_equal(la.materialize(200 * P - 300 * P), -100 * np.eye(3)[[1, 2, 0]])

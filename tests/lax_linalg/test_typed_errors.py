@@ -15,6 +15,11 @@ SINGULAR = {
     "bidiagonal": la.Bidiagonal(D, np.ones(3)),
     "upper triangular": la.UpperTriangular(np.diag(D)),
     "block diagonal": la.BlockDiagonal((np.diag(D[:2]), np.diag(D[2:]))),
+    "tridiagonal": la.Tridiagonal(np.zeros(3), D, np.zeros(3)),
+    "product": la.Product((np.diag(D), la.Permutation([1, 0, 2, 3]))),
+    "multiple of a transpose": la.Scaled(2.0, la.Transpose(np.diag(D))),
+    "diagonal plus low rank": la.Diagonal([0.0, 1.0, 0.0, 3.0]) + la.LowRank(np.eye(4, 1), np.eye(4, 1)),
+    "convolution": la.Convolution(np.array([1.0, 1.0])[:, None, None], 4, padding="circular"),  # at frequency π
 }
 
 
