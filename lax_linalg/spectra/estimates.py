@@ -170,7 +170,7 @@ def _frobenius(A: LinearOperator, key: jax.Array, samples: int) -> Estimate:
     scale = jax.lax.stop_gradient(jnp.max(jnp.abs(AV)))  # against overflow of the squares
     scale = jnp.where(scale > 0, scale, 1)
     square = _mean(jnp.sum(jnp.abs(AV / scale) ** 2, axis=0))
-    value = safe_sqrt(square.value)
+    value = safe_sqrt(jnp.asarray(square.value))
     slope = 2 * jnp.where(value > 0, value, 1)
     return Estimate(scale * value, scale * square.standard_error / slope, jnp.zeros_like(value))
 
@@ -277,8 +277,11 @@ def log_volume_estimate(A: Any, *, key: jax.Array, samples: int = 16, steps: int
 
 def _log_total(A: Any, fine: Any, coarse: Any) -> Estimate:
     total = _total(A, fine, coarse, jnp.log)
-    regular = jnp.isfinite(jax.lax.stop_gradient(total.value))
-    require_differentiable(total.value, regular, "a sum of logarithms has no derivative at a singular matrix")
+    value = jnp.asarray(total.value)
+    regular = jnp.isfinite(jax.lax.stop_gradient(value))
+    require_differentiable(
+        jnp.asarray(total.value), regular, "a sum of logarithms has no derivative at a singular matrix"
+    )
     return total
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,4 +85,5 @@ def _wide_lu_jvp(primals, tangents):
     M = jax.scipy.linalg.solve_triangular(L, da[p], lower=True, unit_diagonal=True)
     lower = jnp.tril(jax.scipy.linalg.solve_triangular(U[:r, :r].T, M[:, :r].T, lower=True).T, -1)
     dL = jnp.pad(L @ lower, ((0, 0), (0, 1)))
-    return (L, U, p), (dL, jnp.triu(M - lower @ U[:r]), np.zeros(p.shape, jax.dtypes.float0))
+    constant: Any = np.zeros(p.shape, jax.dtypes.float0)
+    return (L, U, p), (dL, jnp.triu(M - lower @ U[:r]), constant)
