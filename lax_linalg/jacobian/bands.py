@@ -34,11 +34,15 @@ class Diagonal(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Blocks [h, p, b, q] of a band, from its output row `row` and its input row `offset` on."""
+    """Blocks [h, p, b, q] of a band, from its output row `row` and its input row `offset` on.
+
+    What is meant is blocks · diag(factors) with `factors` [height, q] of the input image; ones if it is None.
+    """
 
     blocks: jax.Array
     row: int = 0
     offset: int = 0
+    factors: Any = None
 
 
 class _Band(NamedTuple):
@@ -62,15 +66,35 @@ class _Band(NamedTuple):
     def blocks(self) -> jax.Array:
         """All blocks, zero where no part is."""
         if len(self.parts) == 1 and self.parts[0].blocks.shape == self.shape:
-            return self.parts[0].blocks
+            return self.multiplied(self.parts[0])
         total = jnp.zeros(self.shape, self.parts[0].blocks.dtype)
-        for blocks, row, offset in self.parts:
-            total = total.at[row : row + blocks.shape[0], :, offset : offset + blocks.shape[2]].add(blocks)
+        for part in self.parts:
+            count, _, width, _ = part.blocks.shape
+            at = slice(part.row, part.row + count), slice(None), slice(part.offset, part.offset + width)
+            total = total.at[at].add(self.multiplied(part))
         return total
+
+    def multiplied(self, part: _Part) -> jax.Array:
+        """The blocks of a part with its factors."""
+        if part.factors is None:
+            return part.blocks
+        count, _, width, _ = part.blocks.shape
+        rows = self.rows()[part.row : part.row + count, part.offset : part.offset + width]
+        clip = np.clip if isinstance(rows, np.ndarray) else jnp.clip
+        return part.blocks * part.factors[clip(rows, 0, part.factors.shape[0] - 1)][:, None]
 
     def few(self) -> _Band:
         """The same of one part, unless the parts are so few that they may as well be added where they are used."""
         return self if len(self.parts) <= FEW else self._replace(parts=(_Part(self.blocks),))
+
+    def column(self, low: int, high: int, b: int) -> jax.Array:
+        """blocks[low:high, :, b], [h, p, q], of a band of one part where `first` is static and all rows are inside."""
+        (part,) = self.parts
+        blocks = part.blocks[low:high, :, b]
+        if part.factors is None:
+            return blocks
+        first = low * self.stride - self.front + b
+        return blocks * part.factors[first : first + (high - low - 1) * self.stride + 1 : self.stride][:, None]
 
     def rows(self) -> Any:
         """The input row of each block, [H, width]; static where `first` is."""
@@ -144,13 +168,15 @@ def _output_row(band: _Band, h: int, height: int) -> jax.Array:
     """All entries of one output row, [p, height · q], the sum of the parts at their places."""
     p, q = band.shape[1], band.shape[3]
     total: Any = jnp.zeros((p, height * q), band.parts[0].blocks.dtype)
-    for blocks, row, offset in band.parts:
+    for blocks, row, offset, factors in band.parts:
         if row <= h < row + blocks.shape[0]:
             first = h * band.stride - band.front + offset
             low, high = max(0, -first), min(blocks.shape[2], height - first)
             if low < high:
-                part = blocks[h - row, :, low:high].reshape(p, (high - low) * q)
-                total = total + jnp.pad(part, ((0, 0), ((first + low) * q, (height - first - high) * q)))
+                part = blocks[h - row, :, low:high]
+                part = part if factors is None else part * factors[first + low : first + high]
+                edges = ((first + low) * q, (height - first - high) * q)
+                total = total + jnp.pad(part.reshape(p, (high - low) * q), ((0, 0), edges))
     return total
 
 
@@ -296,10 +322,13 @@ class Walk:
         self.cost += 2.0 * count * rows * r * k * q
         if self.dtype is None:
             return _Band(shape, (), stride * left.stride, stride * left.front + front)
-        blocks = jnp.where(inside[:, None, :, None], left.blocks, 0) if self.shared else left.blocks
-        taps = row_matrices(A).reshape(r, k * q).astype(blocks.dtype)
-        stacked = [blocks[low:high, :, b].reshape(-1, r) for low, high, b in taken]
-        products = (jnp.concatenate(stacked) @ taps).reshape(count, rows, k, q)
+        if self.shared:
+            left = left._replace(parts=(_Part(jnp.where(inside[:, None, :, None], left.blocks, 0)),))
+        elif [part.blocks.shape for part in left.parts] != [left.shape]:
+            left = left._replace(parts=(_Part(left.blocks),))
+        stacked = jnp.concatenate([left.column(low, high, b).reshape(-1, r) for low, high, b in taken])
+        taps = row_matrices(A).reshape(r, k * q).astype(stacked.dtype)
+        products = (stacked @ taps).reshape(count, rows, k, q)
         if dilation > 1:
             edges = ((0, 0, 0), (0, 0, 0), (0, 0, dilation - 1), (0, 0, 0))
             products = jax.lax.pad(products, jnp.zeros((), products.dtype), edges)
@@ -316,13 +345,10 @@ class Walk:
             return band
         if jnp.ndim(scale) == 0:
             return band._replace(parts=tuple(part._replace(blocks=part.blocks * scale) for part in band.parts))
-        clip = np.clip if self.first is None else jnp.clip
-        picked = scale.reshape(height, q)[clip(band.rows(), 0, height - 1)][:, None]
-        parts = []
-        for blocks, row, offset in band.parts:
-            here = picked[row : row + blocks.shape[0], :, offset : offset + blocks.shape[2]]
-            parts.append(_Part(blocks * here, row, offset))
-        return band._replace(parts=tuple(parts))
+        # rows picked by number are computed once: XLA does not repeat a gather for every entry that it is a factor of
+        factors = scale.reshape(height, q).at[np.arange(height)].get(mode="promise_in_bounds")
+        before = (1.0 if part.factors is None else part.factors for part in band.parts)
+        return band._replace(parts=tuple(part._replace(factors=factors * f) for part, f in zip(band.parts, before)))
 
     def diagonal_sum(self, diagonals: list[Diagonal]) -> Any:
         """The factors of a sum of diagonals; None for ones."""
