@@ -2,8 +2,9 @@
 
 A row of the output image depends on a few rows of the input image only. The derivative is built from the output to the
 input: after each convolution, output row h is one matrix [p, b·q] over the b input rows that it reaches, p and q being
-the values in one row of either image. A convolution takes such a band to a wider one by one matrix product for each b,
-since its taps are the same for every h; zeros outside of the band are neither multiplied nor stored.
+the values in one row of either image. A convolution takes such a band to a wider one by one matrix product, since its
+taps are the same for every h and b; what each b gives is added up where it is used. Zeros outside of the band are
+neither multiplied nor stored.
 """
 
 from __future__ import annotations
@@ -242,7 +243,7 @@ class Walk:
             >>> conv = la.Convolution(jnp.ones((3, 1, 1, 1)), (4, 1))
             >>> graph = derivative_graph(lambda x: conv.apply(conv.apply(x[None]))[0], jnp.zeros((4, 1, 1)))
             >>> Walk.counted(graph).peak
-            20
+            30
         """
         walk = cls(None)
         walk.shared = shared
@@ -320,6 +321,7 @@ class Walk:
         taken = [(int(h[0]), int(h[-1]) + 1, b) for b in range(width) if (h := np.flatnonzero(known[:, b])).size]
         count = sum(high - low for low, high, _ in taken)
         self.cost += 2.0 * count * rows * r * k * q
+        self.peak = max(self.peak, count * rows * k * q)
         if self.dtype is None:
             return _Band(shape, (), stride * left.stride, stride * left.front + front)
         if self.shared:

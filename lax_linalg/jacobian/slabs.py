@@ -62,7 +62,8 @@ def convolution_entries(
     Raises:
         DenseLimitError: above `la.dense_limit`.
 
-    Cost: one write of mn zeros and one of mn k/H entries; O(k W' W cin cout) FLOPs.
+    Cost: one write of mn zeros and one of mn k/H entries, or for up to eight output rows in new memory one write of
+    both; O(k W' W cin cout) FLOPs.
 
     Example:
         >>> import jax.numpy as jnp, lax_linalg as la

@@ -164,6 +164,9 @@ class WindowWalk(Walk):
     def band(self, graph: Graph) -> Any:
         window: Any = super().band(graph)
         self.cost += PLACING * math.prod(window.blocks.shape)
+        height, width, o, a, *_ = window.blocks.shape
+        if max(height, width) <= ONE_PASS:
+            self.peak = max(self.peak, height * width * o * a * math.prod(image_of(graph.input)[1:]))
         return window
 
     def convolved(self, left: Any, A: Convolution, node: Node) -> Any:
