@@ -436,7 +436,9 @@ def _svd_jvp(full_matrices, primals, tangents):
 
 
 def eigvalsh(a: jax.Array) -> jax.Array:
-    """Eigenvalues of a Hermitian [n, n], ascending, from its lower triangle. LAPACK syevd on the CPU. O(4n³/3).
+    """Eigenvalues of a Hermitian [n, n], ascending, from its lower triangle. LAPACK syevd on the CPU.
+
+    Cost: O(9n³), like `eigh`: XLA's call of LAPACK forms the vectors, too.
 
     Example:
         >>> import jax.numpy as jnp
