@@ -15,10 +15,8 @@ demo: $(ready)
 	$(bin)/python -m scripts.analyze --workdir=$(RUNS)/plain,$(RUNS)/so
 	$(bin)/python -m scripts.report --workdir=$(RUNS)/plain,$(RUNS)/so --out=$(RUNS)/report.html
 
-# Most of the time goes into compiling, of which XLA's older code generator takes a third less for the same optimised
-# graphs. The default one is tested by test-all, and by pytest called by hand.
 test: $(ready)
-	XLA_FLAGS="--xla_cpu_use_fusion_emitters=false $$XLA_FLAGS" $(bin)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(bin)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(ready)
 	$(bin)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=random
