@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,7 @@ from lax_linalg.operators.convolution_symbols import (
 from lax_linalg.operators.convolution_zero import closed_svdvals
 from lax_linalg.operators.window import Window
 from lax_linalg.verbs.basic import compute_dtype, require_dense
-from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
+from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product_of_dets
 from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
 from lax_linalg.verbs.norms import opnorm, require_p
 from lax_linalg.verbs.svd import SVD, svd, svdvals
@@ -206,8 +208,19 @@ def _(A: Convolution) -> jax.Array:
     """Product of the symbols' determinants (sizes kept, circular or grouped); else of the materialised matrix."""
     if not (splits(A) and commutes(A)):
         return det.fallback(A)
-    product = jnp.ones((), compute_dtype(A.dtype))
+    det_of_blocks = product_of_dets(A, lambda A: _of_blocks(A, lambda b: (jnp.linalg.det(b),))[0], _logabsdets)
+    return det_of_blocks if jnp.issubdtype(A.dtype, jnp.complexfloating) else jnp.real(det_of_blocks)
+
+
+def _logabsdets(A: Convolution) -> LogAbsDet:
+    signs, logs = _of_blocks(A, jnp.linalg.slogdet)
+    return LogAbsDet(jnp.real(logs), signs)
+
+
+def _of_blocks(A: Convolution, function: Callable[[jax.Array], tuple[jax.Array, ...]]) -> list[jax.Array]:
+    """What a function gives of each block of the whole spectrum, conjugate ones included, complex."""
+    found = []
     for stack in stacks(A):
-        d = jnp.linalg.det(stack.blocks)
-        product = product * jnp.prod(jnp.abs(d) ** 2 if stack.multiplicity == 2 else d).astype(product.dtype)
-    return product
+        values = [v.ravel().astype(jnp.result_type(v.dtype, jnp.complex64)) for v in function(stack.blocks)]
+        found += [values] if stack.multiplicity == 1 else [values, [v.conj() for v in values]]
+    return [jnp.concatenate(columns) for columns in zip(*found)]

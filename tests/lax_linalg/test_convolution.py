@@ -172,3 +172,14 @@ def test_circular_is_not_a_substitute_for_zero_padding():
     kernel = draw(0, 5, 2, 2).astype("f4")
     zero, wrapped = (jax.jit(la.opnorm)(la.Convolution(kernel, 6, padding=p)) for p in ("zero", "circular"))
     assert float(wrapped) > 1.02 * float(zero)
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
+def test_the_determinant_leaves_the_range_of_floats_only_where_its_value_does(transform):
+    """Groups with symbols of 1e20 and of 1e-20: their product is 1, that of the first of them no float32."""
+    kernel = jnp.array([1e20, 1e20, 1e-20, 1e-20])[None, None, :]  # [k, 1, channels], one channel a group
+    A = la.Convolution(kernel, 6, padding="circular", groups=4)
+    det = transform(la.det)
+    np.testing.assert_allclose(det(A), 1, rtol=1e-4)
+    assert np.isinf(det(la.Convolution(kernel[..., :2], 6, padding="circular", groups=2)))
+    assert det(la.Convolution(0 * kernel, 6, padding="circular", groups=4)) == 0
