@@ -30,24 +30,15 @@ def small_and_single(side: int, dtype: jnp.dtype) -> bool:
     return 2 <= side <= LARGEST and jnp.finfo(dtype).dtype == jnp.float32
 
 
-def _tridiagonal(G: jax.Array) -> tuple[jax.Array, jax.Array]:
-    _, d, e, _ = lax.linalg.tridiagonal(G, lower=True)
-    return d, e
-
-
-def root_eigenvalues(G: jax.Array) -> jax.Array:
-    """√λ, descending and in single precision, of positive semidefinite matrices [N, n, n] in double precision.
-
-    Cost: O(4n³/3 + 29 n²) for each matrix.
+def tridiagonal(G: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Diagonals [N, n], off-diagonals [N, n − 1] of LAPACK's tridiagonal forms of Hermitian matrices [N, n, n].
 
     Example:
-        >>> import jax, jax.numpy as jnp
-        >>> with jax.enable_x64(True):
-        ...     print(root_eigenvalues(jnp.array([[[4.0, 0.0], [0.0, 9.0]]])))
-        [[3. 2.]]
+        >>> import jax.numpy as jnp
+        >>> print(tridiagonal(jnp.array([[[2.0, 1.0], [1.0, 3.0]]]))[0])
+        [[2. 3.]]
     """
-    with jax.enable_x64(True):
-        return tridiagonal_root_eigenvalues(*lax.map(_tridiagonal, G))
+    return lax.map(lambda G: lax.linalg.tridiagonal(G, lower=True)[1:3], G)
 
 
 def gram_svdvals(a: jax.Array) -> jax.Array:
@@ -61,7 +52,7 @@ def gram_svdvals(a: jax.Array) -> jax.Array:
         [[5. 1.]]
     """
     with jax.enable_x64(True):
-        return tridiagonal_root_eigenvalues(*lax.map(lambda a: _tridiagonal(_gram(a)), a))
+        return tridiagonal_root_eigenvalues(*lax.map(lambda a: lax.linalg.tridiagonal(_gram(a), lower=True)[1:3], a))
 
 
 def _gram(a: jax.Array) -> jax.Array:

@@ -38,7 +38,7 @@ from jax.experimental.buffer_callback import buffer_callback
 
 from lax_linalg.concrete import above_rounding, decided
 from lax_linalg.errors import NotDifferentiableError, UnknownNameError
-from lax_linalg.gram_svdvals import gram_svdvals, root_eigenvalues as roots_of_gram, small_and_single
+from lax_linalg.gram_svdvals import gram_svdvals, small_and_single
 
 ROUTES = ("auto", "device", "host")
 _route = contextvars.ContextVar("route", default="auto")
@@ -116,11 +116,10 @@ def _of_stacks(
     @jax.custom_batching.custom_vmap
     def stacked(a: jax.Array) -> Any:
         *lead, m, n = a.shape
-        with _precision_of(a):
-            if not lead:
-                return jax.lax.platform_dependent(a, cpu=cpu, default=elsewhere)
-            found = jax.lax.platform_dependent(a.reshape(-1, m, n), cpu=looped, default=jax.vmap(elsewhere))
-            return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), found)
+        if not lead:
+            return jax.lax.platform_dependent(a, cpu=cpu, default=elsewhere)
+        found = jax.lax.platform_dependent(a.reshape(-1, m, n), cpu=looped, default=jax.vmap(elsewhere))
+        return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), found)
 
     @stacked.def_vmap
     def _(size: int, batched: Any, a: jax.Array) -> tuple[Any, Any]:
@@ -145,33 +144,18 @@ def each(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
         >>> each(svdvals, jnp.ones((4, 2, 3, 5))).shape
         (4, 2, 3)
     """
-    with _precision_of(a):
-        if _worth_sharing(a):
-            return _on_all_cores(function, a)
-        for _ in a.shape[:-2]:
-            function = jax.vmap(function)
-        return function(a)
+    if _worth_sharing(a):
+        return _on_all_cores(function, a)
+    return _whole(function, a.ndim - 2, isinstance(a, Tracer), _route.get(), _svd_algorithm.get())(a)
 
 
-def _precision_of(a: jax.Array) -> contextlib.AbstractContextManager[Any]:
-    """Where JAX keeps double precision, which Gram matrices have even in a program in single precision."""
-    double = jnp.finfo(a.dtype).bits == 64
-    return jax.enable_x64(True) if double else contextlib.nullcontext()
-
-
-def on_cpu(function: Callable[[Any], Any], elsewhere: Callable[[Any], Any], argument: Any) -> Any:
-    """One function of arrays on the CPU, another on other devices; outside of `jit`, where the arrays are.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> print(on_cpu(jnp.sin, jnp.cos, jnp.zeros(())))
-        0.0
-    """
-    leaves = jax.tree.leaves(argument)
-    if any(isinstance(leaf, Tracer) for leaf in leaves):
-        return jax.lax.platform_dependent(argument, cpu=function, default=elsewhere)
-    cpu = all(device.platform == "cpu" for leaf in leaves for device in leaf.devices())
-    return (function if cpu else elsewhere)(argument)
+@functools.lru_cache(maxsize=256)
+def _whole(function: Callable[[jax.Array], Any], axes: int, traced: bool, *chosen: str) -> Callable[[jax.Array], Any]:
+    """The function of a stack with so many leading axes; a program, so that a second call outside of `jit` compiles
+    nothing. What has been chosen for the thread is part of it."""
+    for _ in range(axes):
+        function = jax.vmap(function)
+    return function if traced else jax.jit(function)
 
 
 SHARED_WORK = 2**20
@@ -233,7 +217,7 @@ def _on_all_cores(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
     a.block_until_ready()  # a program whose input is at hand runs in the thread that calls it
 
     def work() -> None:
-        with _precision_of(a), contextlib.suppress(IndexError):
+        with contextlib.suppress(IndexError):
             while True:
                 share = left.popleft()
                 shares[share] = program(a, starts[share])
@@ -333,21 +317,6 @@ def takes_gram(side: int, dtype: jnp.dtype) -> bool:
     return _route.get() != "host" and small_and_single(side, dtype)
 
 
-def root_eigenvalues(G: jax.Array) -> jax.Array:
-    """√λ, descending, of a positive semidefinite [n, n] in double precision: the values of A from AᴴA. O(4n³/3).
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> with jax.enable_x64(True):
-        ...     print(root_eigenvalues(jnp.diag(jnp.array([1.0, 4.0]))))
-        [2. 1.]
-    """
-    return _root_eigenvalues(G)
-
-
-_root_eigenvalues = _of_stacks(lambda G: roots_of_gram(G[None])[0], lambda G: roots_of_gram(G[None])[0], roots_of_gram)
-
-
 def svdvals(a: jax.Array) -> jax.Array:
     """Singular values of [m, n], descending, without vectors. LAPACK gesvd on the CPU. O(mn min(m, n)).
 
@@ -375,6 +344,17 @@ def _svdvals_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
     u, s, vt = svd(a)
     return s, jnp.real(jnp.einsum("ik,ij,kj->k", u.conj(), da, vt.conj()))
+
+
+def full_svd(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`svd` with square U [m, m] and Vᴴ [n, n], as a function for `each`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> [part.shape for part in full_svd(jnp.ones((2, 3)))]
+        [(2, 2), (2,), (3, 3)]
+    """
+    return svd(a, full_matrices=True)
 
 
 def svd(a: jax.Array, full_matrices: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:

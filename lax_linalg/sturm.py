@@ -68,6 +68,7 @@ def count_below(z: jax.Array, x: jax.Array) -> jax.Array:
     return negative - n
 
 
+@jax.jit
 def bidiagonal_singular_values(z: jax.Array) -> jax.Array:
     """Singular values, descending, of the bidiagonal matrix with entries z as in `count_below`.
 

@@ -45,7 +45,8 @@ def padded(s: jax.Array | np.ndarray, shape: tuple[int, int]) -> jax.Array:
     zeros = min(shape) - s.shape[0]
     known = in_memory(s)
     if known is not None:
-        return jnp.asarray(np.pad(np.sort(known)[::-1], (0, zeros)))
+        known = np.sort(known)[::-1]
+        return jnp.asarray(np.pad(known, (0, zeros)) if zeros else known)
     s = sorted_descending(jnp.asarray(s))
     return jnp.concatenate([s, jnp.zeros((zeros,), s.dtype)])
 

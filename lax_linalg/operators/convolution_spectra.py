@@ -16,12 +16,12 @@ from lax_linalg.operators.convolution_symbols import (
     Symbols,
     by_fourier,
     commutes,
-    gram_symbols,
+    gram_values,
     half_spectrum,
-    has_gram_symbols,
-    multiplicities,
+    has_gram_values,
     sides,
     stacks,
+    unpaired,
 )
 from lax_linalg.operators.convolution_zero import closed_svdvals
 from lax_linalg.operators.window import Window
@@ -59,15 +59,13 @@ def _modulus_jvp(primals, tangents):
     return s, jnp.real(jnp.sum(direction.conj() * dx))
 
 
-def _values(A: Convolution) -> jax.Array:
-    """Singular values of every block of the half spectrum, [frequencies, groups, min(M, J)]."""
-    channels = A.in_channels // A.groups, A.out_channels // A.groups
-    if has_gram_symbols(A) and platform.takes_gram(min(channels), compute_dtype(A.dtype)):
-        return _from_gram(A)
-    return _from_blocks(A)
+def _takes_gram(A: Convolution) -> bool:
+    side = min(A.in_channels, A.out_channels) // A.groups
+    return has_gram_values(A) and platform.takes_gram(side, compute_dtype(A.dtype))
 
 
 def _from_blocks(A: Convolution) -> jax.Array:
+    """Singular values of every block of the half spectrum, [frequencies, groups, min(M, J)]."""
     blocks = half_spectrum(A)
     if 1 in blocks.shape[-2:]:
         return jax.vmap(jax.vmap(lambda b: _modulus(b.ravel())[None]))(blocks)
@@ -76,10 +74,7 @@ def _from_blocks(A: Convolution) -> jax.Array:
 
 @jax.custom_jvp
 def _from_gram(A: Convolution) -> jax.Array:
-    def here(A: Convolution) -> jax.Array:
-        return platform.each(platform.root_eigenvalues, gram_symbols(A))
-
-    return platform.on_cpu(here, _from_blocks, A)
+    return jax.lax.platform_dependent(A, cpu=gram_values, default=_from_blocks)
 
 
 @_from_gram.defjvp
@@ -98,11 +93,19 @@ def _(A: Convolution) -> jax.Array:
         return closed
     if not splits(A):
         return svdvals.fallback(A)
-    values, counts = _values(A), multiplicities(A)
+    if _takes_gram(A):
+        return _sorted_from_gram(A)
+    values = _from_blocks(A)
     known = in_memory(values)
     values, xp = (values, jnp) if known is None else (known, np)
-    once, twice = (values[np.flatnonzero(counts == count)].ravel() for count in (1, 2))
-    return padded(xp.concatenate([once, twice, twice]), A.shape)
+    return padded(xp.concatenate([values, values[unpaired(A) :]]).ravel(), A.shape)
+
+
+@jax.jit
+def _sorted_from_gram(A: Convolution) -> jax.Array:
+    """One program, outside of `jit` too: what Python would do in between takes as long as half of it."""
+    values = _from_gram(A)
+    return padded(jnp.concatenate([values, values[unpaired(A) :]]).ravel(), A.shape)
 
 
 @opnorm.rule(Convolution, cost="cost of svdvals (p = 2), O(kernel) or one product (p = 1 and inf)")
@@ -114,7 +117,7 @@ def _(A: Convolution, p: float = 2) -> jax.Array:
     closed = closed_svdvals(A)
     if closed is not None or not splits(A):
         return jnp.max(svdvals(A) if closed is None else closed, initial=0)
-    return jnp.max(_values(A), initial=0)
+    return jnp.max(jax.jit(_from_gram)(A) if _takes_gram(A) else _from_blocks(A), initial=0)
 
 
 @svd.rule(Convolution, cost="cost of the SVD of N blocks plus O(m² + n²), the size of the vectors")
@@ -132,7 +135,7 @@ def _(A: Convolution, *, full: bool = False) -> SVD:
     values: list[jax.Array] = []
     rest: tuple[list[jax.Array], list[jax.Array]] = ([], [])
     for stack in stacks(A, bases):
-        U, s, Vt = jax.vmap(jax.vmap(lambda b: platform.svd(b, full_matrices=full)))(stack.blocks)
+        U, s, Vt = platform.each(platform.full_svd if full else platform.svd, stack.blocks)
         r = s.shape[-1]
         V = jnp.conj(jnp.swapaxes(Vt, -1, -2))
         values.append(jnp.tile(s.ravel(), stack.multiplicity))

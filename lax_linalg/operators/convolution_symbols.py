@@ -28,8 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.gram_svdvals import tridiagonal
 from lax_linalg.operators.convolution import Convolution
 from lax_linalg.operators.window import existing, positions
+from lax_linalg.sturm import tridiagonal_root_eigenvalues
 from lax_linalg.verbs.basic import compute_dtype
 
 
@@ -181,28 +183,28 @@ def half_spectrum(A: Convolution) -> jax.Array:
     return _sum_of_waves(A, kernel, np.real(waves) if real else waves)
 
 
-def has_gram_symbols(A: Convolution) -> bool:
-    """Whether `gram_symbols` is the short way to the Gram matrices: real, few taps, Fourier bases, stride 1.
+def has_gram_values(A: Convolution) -> bool:
+    """Whether `gram_values` has the short way to the Gram matrices: real, few taps, Fourier bases, stride 1.
 
     Example:
         >>> import jax.numpy as jnp, lax_linalg as la
-        >>> has_gram_symbols(la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular"))
+        >>> has_gram_values(la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular"))
         True
     """
     return _few_taps(A) and not jnp.iscomplexobj(A.kernel)
 
 
 @functools.partial(jax.jit, inline=True)
-def gram_symbols(A: Convolution) -> jax.Array:
-    """GᴴG for the blocks G of `half_spectrum`, or with transposed blocks, [frequencies, groups, n, n], complex128.
+def gram_values(A: Convolution) -> jax.Array:
+    """Singular values of the blocks of `half_spectrum`, [frequencies, groups, n], from their Gram matrices.
 
-    With K_d = Σ_t w_tᵀ w_{t+d}, the kernel's correlation with itself at lag d, they are K_0 + Σ_d (K_d z_d + K_dᵀ z̄_d),
-    one of each pair of opposite lags d, z_d the wave at frequency u: products of taps instead of products of blocks.
+    With K_d = Σ_t w_tᵀ w_{t+d}, the kernel's correlation, those are K_0 + Σ_d (K_d z_d + K_dᵀ z̄_d), one of each pair of
+    opposite lags d, z_d the wave at frequency u: products of taps instead of products of blocks.
 
     Example:
         >>> import jax.numpy as jnp, lax_linalg as la
-        >>> gram_symbols(la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular")).shape
-        (5, 1, 2, 2)
+        >>> gram_values(la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular")).shape
+        (5, 1, 2)
     """
     d = len(A.kernel_size)
     sizes = np.array(A.spatial)
@@ -216,43 +218,54 @@ def gram_symbols(A: Convolution) -> jax.Array:
     turns = (u * (circle // sizes)) @ (lags[kept] * A.dilation).T % circle
     w = A.kernel.astype(compute_dtype(A.dtype)).reshape(len(taps), *A.kernel.shape[d:-1], A.groups, -1)
     w = jnp.moveaxis(w if w.shape[1] > w.shape[3] else jnp.swapaxes(w, 1, 3), 2, 0)  # [groups, taps, larger, smaller]
-    return _correlations(circle)(w, np.int8(which == kept[:, None, None]), np.int32(turns))
+    portions = -(-len(turns) // PORTION)
+    turns = np.resize(turns, (portions, PORTION, turns.shape[1])) if portions > 1 else turns[None]
+    values = _values_of_correlations(circle)(w, np.int8(which == kept[:, None, None]), np.int32(turns))
+    return values[: len(u) * A.groups].reshape(len(u), A.groups, -1)
+
+
+PORTION = 64
+"""Of how many frequencies the Gram matrices are formed at once, so that they are reduced while in a core's cache."""
 
 
 @functools.cache
-def _correlations(circle: int) -> Callable[..., jax.Array]:
-    """The function behind `gram_symbols`: of taps [g, t, l, n], of which pairs of taps have which lag, and of angles.
+def _values_of_correlations(circle: int) -> Callable[..., jax.Array]:
+    """The function behind `gram_values`: of taps [g, t, l, n], which pairs of taps have which lag, and angles.
 
     Its arrays are all arguments and it is mapped by a loop: vmap writes traced operations anew, outside of the block
     that gives them double precision.
     """
 
     @jax.custom_batching.sequential_vmap
-    def correlations(w: jax.Array, pairs: jax.Array, turns: jax.Array) -> jax.Array:
+    def values(w: jax.Array, pairs: jax.Array, turns: jax.Array) -> jax.Array:
         with jax.enable_x64(True):
             w = w.astype(jnp.float64)
             products = jnp.einsum("gtmi,gsmj->tsgij", w, w)
             K = jnp.tensordot(pairs.astype(jnp.float64), products, 2)
-            angles = (2 * math.pi / circle) * turns
+            KT = jnp.swapaxes(K, -1, -2)
             # the lag 0 is its own opposite
             half = jnp.where(jax.lax.iota(jnp.int32, K.shape[0]) == 0, 0.5, 1.0)
-            KT = jnp.swapaxes(K, -1, -2)
-            return jax.lax.complex(
-                jnp.tensordot(half * jnp.cos(angles), K + KT, 1), jnp.tensordot(jnp.sin(angles), K - KT, 1)
-            )
 
-    return correlations
+            def portion(turns: jax.Array) -> tuple[jax.Array, jax.Array]:
+                angles = (2 * math.pi / circle) * turns
+                parts = jnp.tensordot(half * jnp.cos(angles), K + KT, 1), jnp.tensordot(jnp.sin(angles), K - KT, 1)
+                return tridiagonal(jax.lax.complex(*parts).reshape(-1, *K.shape[2:]))
+
+            d, e = jax.lax.map(portion, turns)
+            return tridiagonal_root_eigenvalues(d.reshape(-1, d.shape[-1]), e.reshape(-1, e.shape[-1]))
+
+    return values
 
 
-def multiplicities(A: Convolution) -> np.ndarray:
-    """For how many equal blocks each of `half_spectrum` stands, [frequencies]: those of 1 first, then those of 2.
+def unpaired(A: Convolution) -> int:
+    """How many blocks of `half_spectrum` stand for themselves alone; they come first, the others stand for two.
 
     Example:
         >>> import jax.numpy as jnp, lax_linalg as la
-        >>> multiplicities(la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular"))
-        array([1, 1, 2, 2, 2])
+        >>> unpaired(la.Convolution(jnp.ones((3, 2, 5)), 8, padding="circular"))
+        2
     """
-    return np.concatenate([np.full(math.prod(map(len, sets)), count) for sets, count in _chosen(A, _partners(A))])
+    return sum(math.prod(map(len, sets)) for sets, count in _chosen(A, _partners(A)) if count == 1)
 
 
 def _chosen(A: Convolution, partners: list[np.ndarray]) -> list[tuple[list[np.ndarray], int]]:

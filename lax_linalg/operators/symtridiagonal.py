@@ -158,6 +158,18 @@ def _(A: SymTridiagonal) -> jax.Array:
     return sorted_descending(jnp.abs(eigvals(A)))
 
 
+@jax.jit
+def _bidiagonal_factor(diagonal: jax.Array, off: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The diagonal [n] of the Cholesky factor and what is below it [n], its last entry without meaning."""
+
+    def step(below: jax.Array, entries: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        a, b = entries
+        pivot = jnp.sqrt(a - below**2)
+        return b / pivot, (pivot, b / pivot)
+
+    return jax.lax.scan(step, jnp.zeros((), diagonal.dtype), (diagonal, jnp.pad(off, (0, 1))))[1]
+
+
 @cholesky.rule(SymTridiagonal, cost="O(n), and the size of the factors")
 def _(A: SymTridiagonal) -> Cholesky:
     """Two-term recurrence for the bidiagonal factor."""
@@ -165,13 +177,7 @@ def _(A: SymTridiagonal) -> Cholesky:
     if A.shape[0] == 0:
         return cholesky.lookup(LinearOperator).function(A)
 
-    def step(below: jax.Array, entries: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        a, b = entries
-        pivot = jnp.sqrt(a - below**2)
-        return b / pivot, (pivot, b / pivot)
-
-    off = jnp.pad(A.off.astype(dtype), (0, 1))
-    _, (pivots, below) = jax.lax.scan(step, jnp.zeros((), dtype), (A.diagonal.astype(dtype), off))
+    pivots, below = _bidiagonal_factor(A.diagonal.astype(dtype), A.off.astype(dtype))
     # not positive, whether negative or zero, leaves NaN or zero
     if decided((pivots > 0).all()) is False:
         return cholesky.lookup(LinearOperator).function(A)  # names the minor that is not positive

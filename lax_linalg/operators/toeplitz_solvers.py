@@ -57,6 +57,7 @@ def backward_errors(v: jax.Array, X: jax.Array, residual: jax.Array, B: jax.Arra
     return jnp.where(scale > 0, size / jnp.where(scale > 0, scale, 1), size)
 
 
+@jax.jit
 def inverse_corners(v: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The first and the last column of T⁻¹ by Levinson's recursion over the leading minors; NaN if one of them is 0.
 
@@ -193,6 +194,7 @@ def solve_toeplitz(v: jax.Array, B: jax.Array) -> jax.Array:
     )
 
 
+@jax.jit
 def schur_cholesky(column: jax.Array) -> jax.Array:
     """L with L Lᴴ = T for the Hermitian positive definite Toeplitz matrix T with first column [n]; NaN if T is not.
 

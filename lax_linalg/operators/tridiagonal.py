@@ -164,6 +164,7 @@ def _(A: Tridiagonal, p: float = 2) -> jax.Array:
     return jnp.max(sums, initial=0)
 
 
+@jax.jit
 def _minors(A: Tridiagonal) -> tuple[jax.Array, jax.Array]:
     """Mantissa and binary exponent of det A, by the leading minors f_k = a_k f_{k−1} − b_{k−1} c_{k−1} f_{k−2}."""
     dtype = compute_dtype(A.dtype)

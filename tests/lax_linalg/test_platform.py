@@ -191,3 +191,26 @@ def test_svd_algorithms():
         pass
     with pytest.raises(UnknownNameError, match="unknown route 'gpu'"), platform.forced("gpu"):
         pass
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        la.Convolution(jnp.ones((3, 3, 2, 2)), (4, 4), padding="circular"),
+        la.Convolution(jnp.ones((2, 2, 2, 2)), (4, 4), padding="circular", stride=2),
+        la.Convolution(jnp.ones((3, 2, 4)), 5, groups=2),
+        la.Bidiagonal(jnp.arange(1.0, 6.0), jnp.ones(4)),
+    ],
+    ids=lambda A: str(A),
+)
+def test_a_second_call_outside_of_jit_compiles_nothing(operator):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, duration_secs, **_: compiled.append(event) if "backend_compile" in event else None
+    )
+    verbs = (la.svdvals, la.opnorm, la.svd) if isinstance(operator, la.Convolution) else (la.svdvals, la.cond)
+    for _ in range(2):
+        compiled.clear()
+        for verb in verbs:
+            jax.block_until_ready(verb(operator))
+    assert not compiled
