@@ -1,7 +1,8 @@
 """Singular values and eigenvalues of many small Jacobians at once, against NumPy's stacked routines.
 
-`la.svdvals` and `la.eigvals` of a stack inside one compiled program (a loop over LAPACK's routine) and
-`numpy.linalg` on the same stack; both call LAPACK in single precision, and nothing is moved between devices.
+`la.svdvals` and `la.eigvals` of a stack inside one compiled program and `numpy.linalg` on the same stack, in single
+precision; nothing is moved between devices. Ours is a loop over LAPACK's routine, but for singular values of up to 32
+rows or columns, which come from Gram matrices in double precision (`lax_linalg/gram_svdvals.py`).
 """
 
 from __future__ import annotations
