@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import resource
 
 # xdist already fills the cores: LAPACK's own threads would only spin against the other workers (100× slower).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -24,9 +23,6 @@ hypothesis.settings.register_profile("random")
 hypothesis.settings.load_profile("reproducible")
 
 
-ROOM = 3 * 2**20  # KiB of resident memory that a process of tests may have reached
-
-
 @pytest.fixture
 def key() -> jax.Array:
     """The PRNG key that a test derives all its randomness from."""
@@ -41,8 +37,7 @@ def x64():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _compiled_programs_stay_while_there_is_room():
-    """Free what the files of tests compiled once it takes gigabytes; until then a file uses what others compiled."""
+def _compiled_programs_go_with_their_file():
+    """Free what a file of tests compiled: all of it together takes gigabytes."""
     yield
-    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > ROOM:
-        jax.clear_caches()
+    jax.clear_caches()
