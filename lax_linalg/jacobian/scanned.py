@@ -118,8 +118,16 @@ def _depends(
     return [of(v) for v in jaxpr.outvars]
 
 
+def _counts(eqn: Any) -> tuple[int, int]:
+    """How many inputs of a scan are constants and how many are carried; since jax 0.11 as trees of the arguments."""
+    if "num_consts" in eqn.params:
+        return eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carries, _ = eqn.params["ft_in"].unpack()
+    return len(consts), len(carries)
+
+
 def _stack(eqn: Any, sources: list[frozenset[int]], number: int) -> _Scan | None:
-    consts, carries = eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carries = _counts(eqn)
     held, carried, over = sources[:consts], sources[consts : consts + carries], sources[consts + carries :]
     parameters = _NEVER.union(*over)
     if not parameters or -1 in parameters or not any(-1 in c for c in carried):
@@ -152,7 +160,7 @@ def _operands(program: _Program, stack: _Scan, x: jax.Array, leaves: tuple) -> t
     The carries that do not depend on the input, such as counters, become part of xs.
     """
     eqn = program.scan(stack.number)
-    consts, carries = eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carries = _counts(eqn)
 
     def capture(x: jax.Array) -> tuple[tuple, tuple, tuple]:
         closed = program.closed()
@@ -273,8 +281,8 @@ def scanned_calls(
             continue
         h, last, xs, held = _operands(program, stack, x, leaves)
         eqn = program.scan(stack.number)
-        start = eqn.params["num_consts"]
-        carried = eqn.params["jaxpr"].jaxpr.invars[start : start + eqn.params["num_carry"]]
+        start, carries = _counts(eqn)
+        carried = eqn.params["jaxpr"].jaxpr.invars[start : start + carries]
         shapes = tuple(tuple(v.aval.shape) for v, moved in zip(carried, stack.carried) if moved)
         step = ScannedLayer(program, stack, shapes, path)
         calls.append(Call(path, None, (held,), h, last, True, "", (), (step, xs)))
