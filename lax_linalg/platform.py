@@ -12,7 +12,7 @@ few cores, set the environment variable PJRT_NPROC=1.
 | factorisation | CPU | GPU | TPU |
 | --- | --- | --- | --- |
 | eigvalsh, eigh | LAPACK syevd, heevd | XLA's | XLA's |
-| svdvals | LAPACK gesvd, or `gram_svdvals` for stacks | XLA's choice of QR, Jacobi and polar, `svd_algorithm` | same |
+| svdvals | LAPACK gesvd, `gram_svdvals` for stacks | XLA's choice of QR, Jacobi, polar, or `svd_algorithm` | the same |
 | svd | LAPACK gesdd | the same | the same |
 | eigvals, eig | LAPACK geev | host, NumPy | host, NumPy |
 | schur | LAPACK gees | host, SciPy | host, SciPy |
@@ -217,10 +217,12 @@ def _on_all_cores(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
     a.block_until_ready()  # a program whose input is at hand runs in the thread that calls it
 
     def work() -> None:
-        with contextlib.suppress(IndexError):
-            while True:
+        while True:
+            try:
                 share = left.popleft()
-                shares[share] = program(a, starts[share])
+            except IndexError:  # the others took the rest
+                return
+            shares[share] = program(a, starts[share])
 
     others = [_threads().submit(work) for _ in range(cores - 1)]
     work()
