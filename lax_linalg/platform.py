@@ -36,12 +36,13 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental.buffer_callback import buffer_callback
 
+from lax_linalg.choices import choice, chosen
 from lax_linalg.concrete import above_rounding, decided
 from lax_linalg.errors import NotDifferentiableError, UnknownNameError
 from lax_linalg.gram_svdvals import gram_svdvals, small_and_single
 
 ROUTES = ("auto", "device", "host")
-_route = contextvars.ContextVar("route", default="auto")
+_route = choice("route", "auto")
 
 
 @contextlib.contextmanager
@@ -74,7 +75,7 @@ def forced(route: str) -> contextlib.AbstractContextManager[None]:
 
 
 SVD_ALGORITHMS = ("default", "qr", "jacobi", "polar")
-_svd_algorithm = contextvars.ContextVar("svd_algorithm", default="default")
+_svd_algorithm = choice("svd_algorithm", "default")
 
 
 def svd_algorithm(name: str) -> contextlib.AbstractContextManager[None]:
@@ -146,11 +147,11 @@ def each(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
     """
     if _worth_sharing(a):
         return _on_all_cores(function, a)
-    return _whole(function, a.ndim - 2, isinstance(a, Tracer), _route.get(), _svd_algorithm.get())(a)
+    return _whole(function, a.ndim - 2, isinstance(a, Tracer), chosen())(a)
 
 
 @functools.lru_cache(maxsize=256)
-def _whole(function: Callable[[jax.Array], Any], axes: int, traced: bool, *chosen: str) -> Callable[[jax.Array], Any]:
+def _whole(function: Callable[[jax.Array], Any], axes: int, traced: bool, _: Any) -> Callable[[jax.Array], Any]:
     """The function of a stack with so many leading axes; a program, so that a second call outside of `jit` compiles
     nothing. What has been chosen for the thread is part of it."""
     for _ in range(axes):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from lax_linalg.choices import program
 from lax_linalg.concrete import decided, known_not_finite
 from lax_linalg.errors import DimensionMismatch, NotPositiveDefiniteError, SingularError
 from lax_linalg.operators.assemble import padded, paired_svd
@@ -76,7 +78,7 @@ class BlockDiagonal(LinearOperator):
         return all(b.unitary for b in self.blocks)
 
     def _matmat(self, X: jax.Array) -> jax.Array:
-        return _stacked(_each(self, lambda b, x: b._matmat(x), _split(X, self, 1)), X.shape[1], X.dtype)
+        return _stacked(_each(self, _product, _split(X, self, 1)), X.shape[1], X.dtype)
 
     def _describe(self) -> str:
         return f"of {len(self.blocks)} blocks"
@@ -85,16 +87,36 @@ class BlockDiagonal(LinearOperator):
 # --- running one function over all blocks ---
 
 
-def _each(A: BlockDiagonal, f: Callable[..., Any], *arguments: list[Any]) -> list[Any]:
-    """[f(block, argument of the block, …)], as one batched call where the blocks agree in everything but numbers."""
+def _each(A: BlockDiagonal, f: Callable[..., Any], *arguments: list[Any], **options: Hashable) -> list[Any]:
+    """[f(block, argument of the block, …, **options)], in one call where the blocks agree in everything but numbers.
+
+    That call is a program, compiled once for each function: f is a verb or a function of this module.
+    """
     leaves = [jax.tree.flatten((b, *args)) for b, *args in zip(A.blocks, *arguments)]
     kinds = {(tree, tuple((jnp.shape(x), jnp.result_type(x)) for x in xs)) for xs, tree in leaves}
     if len(kinds) != 1 or len(leaves) < 2 or not leaves[0][0]:
-        return [f(b, *args) for b, *args in zip(A.blocks, *arguments)]
+        return [f(b, *args, **options) for b, *args in zip(A.blocks, *arguments)]
     tree = leaves[0][1]
     stacked = [jnp.stack(xs) for xs in zip(*(xs for xs, _ in leaves))]
-    results = jax.vmap(lambda *xs: f(*jax.tree.unflatten(tree, xs)))(*stacked)
+    results = _batched(f, tree, tuple(options.items()), stacked)
     return [jax.tree.map(lambda x, i=i: x[i], results) for i in range(len(leaves))]
+
+
+@functools.partial(program, static=3)
+def _batched(f: Callable[..., Any], tree: Any, options: tuple[tuple[str, Any], ...], stacked: list[jax.Array]) -> Any:
+    return jax.vmap(lambda xs: f(*jax.tree.unflatten(tree, xs), **dict(options)))(stacked)
+
+
+def _product(A: LinearOperator, X: jax.Array) -> jax.Array:
+    return A._matmat(X)
+
+
+def _lstsq_above(A: LinearOperator, b: jax.Array, atol: jax.Array) -> jax.Array:
+    return lstsq(A, b, rtol=0.0, atol=atol)
+
+
+def _pinv_above(A: LinearOperator, atol: jax.Array) -> LinearOperator:
+    return pinv(A, rtol=0.0, atol=atol)
 
 
 def _each_or_raise(A: BlockDiagonal, f: Callable[..., Any], *arguments: list[Any]) -> list[Any]:
@@ -248,7 +270,7 @@ def _(A: BlockDiagonal, *, full: bool = False) -> SVD:
         s = jnp.concatenate([f.S for f in thin])
         order = jnp.argsort(-s)
         return SVD(_placed([f.U for f in thin])[:, order], s[order], _placed([f.Vt for f in thin])[order])
-    factors = _each(A, lambda b: svd(b, full=True))
+    factors = _each(A, svd, full=True)
     left, right = (
         np.concatenate([np.arange(i, i + min(b.shape)) for i, b in zip(_offsets(A, axis), A.blocks)]) for axis in (0, 1)
     )
@@ -259,14 +281,14 @@ def _(A: BlockDiagonal, *, full: bool = False) -> SVD:
 @norm.rule(BlockDiagonal, cost="cost of norm of the blocks")
 def _(A: BlockDiagonal, p: float = 2) -> jax.Array:
     """p-norm of the blocks' p-norms."""
-    return scaled_norm(jnp.stack(_each(A, lambda b: norm(b, p))), p) if A.blocks else norm.fallback(A, p)
+    return scaled_norm(jnp.stack(_each(A, norm, p=float(p))), p) if A.blocks else norm.fallback(A, p)
 
 
 @opnorm.rule(BlockDiagonal, cost="cost of opnorm of the blocks")
 def _(A: BlockDiagonal, p: float = 2) -> jax.Array:
     """Largest of the blocks' norms, for p = 1, 2 and ∞."""
     require_p(p)
-    return jnp.max(jnp.stack(_each(A, lambda b: opnorm(b, p)))) if A.blocks else opnorm.fallback(A, p)
+    return jnp.max(jnp.stack(_each(A, opnorm, p=float(p)))) if A.blocks else opnorm.fallback(A, p)
 
 
 @eigvals.rule(BlockDiagonal, cost="cost of eigvals of the blocks")
@@ -395,7 +417,7 @@ def _(A: BlockDiagonal, b: jax.Array) -> jax.Array:
 def _(A: BlockDiagonal, b: jax.Array, *, rtol: float | None = None, atol: jax.Array | float = 0) -> jax.Array:
     """Least squares block by block, with the threshold of the whole matrix."""
     atol = _threshold(A, rtol, atol)
-    parts = _each(A, lambda a, y: lstsq(a, y, rtol=0.0, atol=atol), _split(b, A, 0))
+    parts = _each(A, _lstsq_above, _split(b, A, 0), [atol] * len(A.blocks))
     return _stacked(parts, b.shape[1], b.dtype)
 
 
@@ -409,7 +431,7 @@ def _(A: BlockDiagonal) -> LinearOperator:
 def _(A: BlockDiagonal, *, rtol: float | None = None, atol: jax.Array | float = 0) -> LinearOperator:
     """Pseudo-inverses of the blocks, with the threshold of the whole matrix."""
     atol = _threshold(A, rtol, atol)
-    return BlockDiagonal(tuple(_each(A, lambda b: pinv(b, rtol=0.0, atol=atol))))
+    return BlockDiagonal(tuple(_each(A, _pinv_above, [atol] * len(A.blocks))))
 
 
 def _threshold(A: BlockDiagonal, rtol: float | None, atol: jax.Array | float) -> jax.Array:

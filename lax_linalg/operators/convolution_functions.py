@@ -6,6 +6,7 @@ with a kernel of the size of the image, whose symbols are the function of the sy
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.choices import program
 from lax_linalg.concrete import known_not_finite
 from lax_linalg.errors import SingularError
 from lax_linalg.operators.base import LinearOperator
@@ -34,12 +36,20 @@ def _closed(A: Convolution) -> bool:
     return all(by_fourier(A)) and set(A.stride) == {1}  # type: ignore[arg-type]
 
 
-def _grid(A: Convolution, f: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """f of the symbols of all frequencies, [*N, groups, M, J], for an f with f(conj G) = conj f(G)."""
+@functools.partial(program, static=1)
+def _each(f: Callable[..., jax.Array], blocks: jax.Array, *shared: jax.Array) -> jax.Array:
+    return jax.vmap(jax.vmap(lambda G: f(G, *shared)))(blocks)
+
+
+def _grid(A: Convolution, f: Callable[..., jax.Array], *shared: jax.Array) -> jax.Array:
+    """f(G, *shared) of the symbols G of all frequencies, [*N, groups, M, J], where f(conj G) = conj f(G).
+
+    It is compiled once for each function: f is one of a module.
+    """
     sizes = [n // s for n, s in zip(A.spatial, A.stride)]  # type: ignore[arg-type]
     grid = None
     for stack in stacks(A):
-        values = jax.vmap(jax.vmap(f))(stack.blocks)
+        values = _each(f, stack.blocks, *shared)
         if grid is None:
             dtype = jnp.result_type(values.dtype, jnp.complex64)
             grid = jnp.zeros((*sizes, *values.shape[1:]), dtype)
@@ -51,9 +61,9 @@ def _grid(A: Convolution, f: Callable[[jax.Array], jax.Array]) -> jax.Array:
     return grid
 
 
-def _map(A: Convolution, f: Callable[[jax.Array], jax.Array]) -> Convolution:
+def _map(A: Convolution, f: Callable[..., jax.Array], *shared: jax.Array) -> Convolution:
     """The circular convolution whose symbols are f of A's."""
-    grid = _grid(A, f)
+    grid = _grid(A, f, *shared)
     d = len(A.out_spatial)
     kernel = jnp.fft.fftn(grid, axes=tuple(range(d))) / math.prod(grid.shape[:d])
     if not jnp.issubdtype(A.dtype, jnp.complexfloating):
@@ -92,8 +102,11 @@ def _(A: Convolution, *, rtol: float | None = None, atol: jax.Array | float = 0)
     """Convolution with the pseudo-inverse symbols, circular with stride 1; else of the materialised matrix."""
     if not _closed(A):
         return pinv.fallback(A, rtol=rtol, atol=atol)
-    threshold = _threshold(A, rtol, atol)
-    return _map(A, lambda G: materialize(pinv(Dense(G), rtol=0.0, atol=threshold)))
+    return _map(A, _pinv_above, _threshold(A, rtol, atol))
+
+
+def _pinv_above(G: jax.Array, threshold: jax.Array) -> jax.Array:
+    return materialize(pinv(Dense(G), rtol=0.0, atol=threshold))
 
 
 def _threshold(A: Convolution, rtol: float | None, atol: jax.Array | float) -> jax.Array:
@@ -110,9 +123,13 @@ def _(A: Convolution, b: jax.Array) -> jax.Array:
         return lstsq(A, b)
     if not (_closed(A) and commutes(A)):
         return solve.fallback(A, b)
-    x = _between_transforms(A, b, jnp.linalg.solve, _grid(A, lambda G: G))
+    x = _between_transforms(A, b, jnp.linalg.solve, _grid(A, _itself))
     _require_regular(A, x, "solve")
     return x
+
+
+def _itself(G: jax.Array) -> jax.Array:
+    return G
 
 
 @lstsq.rule(Convolution, cost="O(N c³ + N log N) for N frequencies; O(mn min(m, n)) unless circular and S divides n")
@@ -121,8 +138,7 @@ def _(A: Convolution, b: jax.Array, *, rtol: float | None = None, atol: jax.Arra
     """Least squares with every symbol between two FFTs, where the DFT splits A; else with the materialised matrix."""
     if not all(by_fourier(A)):
         return lstsq.fallback(A, b, rtol=rtol, atol=atol)
-    threshold = _threshold(A, rtol, atol)
-    inverses = _grid(A, lambda G: materialize(pinv(Dense(G), rtol=0.0, atol=threshold)))
+    inverses = _grid(A, _pinv_above, _threshold(A, rtol, atol))
     return _between_transforms(A, b, jnp.matmul, inverses)
 
 
@@ -160,8 +176,16 @@ def _(A: Convolution) -> Polar:
     """Polar factors of every symbol, circular with stride 1; else of the materialised matrix."""
     if not _closed(A):
         return polar.fallback(A)
-    U, P = (_map(A, lambda G, i=i: polar(Dense(G))[i]) for i in (0, 1))
-    return Polar(materialize(U), materialize(P))
+    U, P = (materialize(_map(A, f)) for f in (_polar_u, _polar_p))
+    return Polar(U, P)
+
+
+def _polar_u(G: jax.Array) -> jax.Array:
+    return polar(Dense(G)).U
+
+
+def _polar_p(G: jax.Array) -> jax.Array:
+    return polar(Dense(G)).P
 
 
 @exp.rule(Convolution, cost="O(N c³ + N c² log N) for N pixels; O(n³) unless circular with stride 1")

@@ -207,29 +207,39 @@ def _complex(A: TriangularToeplitz) -> jax.Array:
 @exp.rule(TriangularToeplitz, cost="O(n²)")
 def _(A: TriangularToeplitz) -> TriangularToeplitz:
     """Exponential of the power series: f' = a' f."""
-    a = _computed(A)
-    f = _recurrence(jnp.exp(a[:1]), a, lambda j, k: k - j, lambda k, _, total: total / k)
-    return TriangularToeplitz(f, A.upper)
+    return TriangularToeplitz(_exp_series(_computed(A)), A.upper)
+
+
+@jax.jit
+def _exp_series(a: jax.Array) -> jax.Array:
+    return _recurrence(jnp.exp(a[:1]), a, lambda j, k: k - j, lambda k, _, total: total / k)
 
 
 @log.rule(TriangularToeplitz, cost="O(n²)")
 def _(A: TriangularToeplitz) -> TriangularToeplitz:
     """Logarithm of the power series: a f' = a'."""
     require_nonzero(A.coefficients[:1], "log")
-    a = _complex(A)
-    f = _recurrence(jnp.log(a[:1]), a, lambda j, k: j, lambda k, i, total: (a[i] - total / k) / a[0])
-    return TriangularToeplitz(f, A.upper)
+    return TriangularToeplitz(_log_series(_complex(A)), A.upper)
+
+
+@jax.jit
+def _log_series(a: jax.Array) -> jax.Array:
+    return _recurrence(jnp.log(a[:1]), a, lambda j, k: j, lambda k, i, total: (a[i] - total / k) / a[0])
 
 
 @sqrt.rule(TriangularToeplitz, cost="O(n²)")
 def _(A: TriangularToeplitz) -> TriangularToeplitz:
     """Square root of the power series: 2 a f' = a' f."""
-    a = _complex(A)
+    f = _sqrt_series(_complex(A))
+    if known_not_finite(f):
+        raise SingularError("sqrt: the matrix is nilpotent and has no square root; add a small multiple of I")
+    return TriangularToeplitz(f, A.upper)
+
+
+@jax.jit
+def _sqrt_series(a: jax.Array) -> jax.Array:
     corner = jnp.where(a[:1] == 0, 1, a[:1])
     # Miller's recurrence f_k = Σ_{j<k} ((k − j)/2 − j) f_j a_{k−j} / (k a_0)
     f = _recurrence(jnp.sqrt(corner), a, lambda j, k: (k - j) / 2 - j, lambda k, _, total: total / (k * corner[0]))
     nilpotent = jnp.where(jnp.any(a != 0), jnp.nan, 0)  # of these only the zero matrix has a root
-    f = jnp.where(a[:1] == 0, nilpotent, f)
-    if known_not_finite(f):
-        raise SingularError("sqrt: the matrix is nilpotent and has no square root; add a small multiple of I")
-    return TriangularToeplitz(f, A.upper)
+    return jnp.where(a[:1] == 0, nilpotent, f)

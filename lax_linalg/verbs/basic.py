@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.choices import choice
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import DenseLimitError
 from lax_linalg.operators.base import LinearOperator, as_operator
 
-_dense_limit = contextvars.ContextVar("dense_limit", default=4 * 2**30)
+_dense_limit = choice("dense_limit", 4 * 2**30)
 
 
 @contextlib.contextmanager

@@ -234,6 +234,13 @@ def test_dense_limit_holds_under_jit():
         jax.jit(la.svdvals)(la.Convolution(jnp.ones((3, 1, 1)), 50))
 
 
+def test_a_dense_limit_is_no_part_of_programs_compiled_before():
+    A = la.BlockDiagonal((la.Toeplitz([2.0, 1.0]), la.Toeplitz([3.0, 1.0])))
+    np.testing.assert_allclose(la.svdvals(A), [4, 3, 2, 1], rtol=1e-5)
+    with la.dense_limit(15), pytest.raises(la.DenseLimitError, match="2×2"):
+        la.svdvals(A)
+
+
 def test_every_rule_names_its_algorithm_and_cost():
     for verb in dispatch.verbs.values():
         verb.lookup(*(la.Dense,) * verb.arity)  # resolves the generic rule too
