@@ -37,6 +37,7 @@ from lax_linalg.operators import (  # noqa: F401  # registers rules that stand i
     convolution_functions as _convolution_functions,
     convolution_spectra as _convolution_spectra,
     lazy_functions as _lazy_functions,
+    low_rank_functions as _low_rank_functions,
     transpose_functions as _transpose_functions,
     window_entries as _window_entries,
 )

@@ -31,7 +31,6 @@ from lax_linalg.verbs.det import (
     sum_logabsdet,
 )
 from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
-from lax_linalg.verbs.functions import exp, matrix_exponential
 from lax_linalg.verbs.solve import by_columns, inv, require_nonzero, solve
 from lax_linalg.verbs.svd import svdvals
 
@@ -403,33 +402,3 @@ def _(A: DiagonalPlusLowRank) -> jax.Array:
     n, k = U.shape
     outside = jnp.full((n - 2 * k,), jnp.abs(value))
     return padded(jnp.concatenate([_shifted_svdvals(value, U, V), outside]), A.shape)
-
-
-# --- exponentials ---
-
-
-def _exponential(value: jax.Array, U: jax.Array, V: jax.Array) -> DiagonalPlusLowRank:
-    # e^λ (I + U φ(VᴴU) Vᴴ) with φ(M) = (e^M − I)/M, a corner of the exponential of [[M, I], [0, 0]]
-    n, k = U.shape
-    M, zero = V.conj().T @ U, jnp.zeros((k, k), U.dtype)
-    blocks = jnp.block([[M, jnp.eye(k, dtype=U.dtype)], [zero, zero]])
-    phi = matrix_exponential(blocks)[:k, k:]
-    growth = jnp.exp(value)
-    return DiagonalPlusLowRank(UniformScaling(growth, n), growth * (U @ phi), V)
-
-
-@exp.rule(DiagonalPlusLowRank, cost="O(nk² + k³) for λI + U Vᴴ, O(n³) else")
-def _(A: DiagonalPlusLowRank) -> LinearOperator:
-    """e^λ (I + U φ(VᴴU) Vᴴ), φ(M) = (e^M − I)/M; of the materialised matrix where D is not λI."""
-    if not isinstance(A.base, UniformScaling) or not _thin(A) or A.U.shape[1] == 0:
-        return exp.fallback(A)
-    return _exponential(*_numbers(A))
-
-
-@exp.rule(LowRank, cost="O(nk² + k³)")
-def _(A: LowRank) -> LinearOperator:
-    """I + U φ(VᴴU) Vᴴ, φ(M) = (e^M − I)/M."""
-    dtype = compute_dtype(A.dtype)
-    if A.U.shape[1] == 0:
-        return exp.fallback(A)
-    return _exponential(jnp.zeros((), dtype), A.U.astype(dtype), A.V.astype(dtype))

@@ -164,12 +164,33 @@ def _reflect(A: LinearOperator, X: jax.Array) -> jax.Array:
         return (Y - V @ jax.scipy.linalg.solve_triangular(T_inverse, V.conj().T @ Y)).astype(X.dtype)
 
 
-def _determinants(A: LinearOperator) -> jax.Array:
-    """det H_j = 1 − τ_j v_jᴴv_j, exactly −1 for reflections."""
+def determinants(A: LinearOperator) -> jax.Array:
+    """det H_j = 1 − τ_j v_jᴴv_j of the factors of a product [k], exactly −1 for reflections.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> print(determinants(la.HouseholderProduct(la.materialize(la.I(2)))))
+        [-1. -1.]
+    """
     V, tau = _reflectors(A, compute_dtype(A.dtype))
     if A.unitary:
         return 1 - tau
     return 1 - tau * jnp.sum(jnp.abs(V) ** 2, axis=0)
+
+
+def as_low_rank_update(A: LinearOperator) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """U [n, k], V [n, k] and VᴴU [k, k] with A = I + U Vᴴ: U = −V T.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> U, V, M = as_low_rank_update(la.Householder([0.0, 3.0]))
+        >>> print(U @ V.T + jnp.eye(2), M)
+        [[ 1.  0.]
+         [ 0. -1.]] [[-2.]]
+    """
+    V, T_inverse = _wy(A, compute_dtype(A.dtype))
+    U = -jax.scipy.linalg.solve_triangular(T_inverse, V.T, trans="T").T
+    return U, V, determinants(A)[None] - 1 if V.shape[1] == 1 else V.conj().T @ U
 
 
 @transpose.rule(Householder, cost="O(1)")
@@ -240,14 +261,14 @@ def _(A: Householder) -> jax.Array:
     """Ones for a reflection; ones and |1 − τ vᴴv| otherwise."""
     if A.unitary or A.shape[0] == 0:
         return unit_values(A)
-    return sorted_descending(unit_values(A).at[0].set(jnp.abs(_determinants(A)[0])))
+    return sorted_descending(unit_values(A).at[0].set(jnp.abs(determinants(A)[0])))
 
 
 @eigvals.rule(Householder, cost="O(n)")
 def _(A: Householder) -> jax.Array:
     """Ones and 1 − τ vᴴv."""
     ones = unit_values(A).astype(jnp.result_type(compute_dtype(A.dtype), jnp.complex64))
-    return sorted_eigenvalues(ones.at[0].set(_determinants(A)[0])) if A.shape[0] else ones
+    return sorted_eigenvalues(ones.at[0].set(determinants(A)[0])) if A.shape[0] else ones
 
 
 @svdvals.rule(HouseholderProduct, cost="O(n)")
@@ -285,19 +306,19 @@ def _qr(A: LinearOperator) -> QR:
 
 def _det(A: LinearOperator) -> jax.Array:
     """Product of 1 − τ_j v_jᴴv_j, −1 for each reflection."""
-    return product(_determinants(A))
+    return product(determinants(A))
 
 
 def _logabsdet(A: LinearOperator) -> LogAbsDet:
     """Sum over log |1 − τ_j v_jᴴv_j|, zero for reflections."""
-    return sum_logabsdet(_determinants(A))
+    return sum_logabsdet(determinants(A))
 
 
 def _inv(A: LinearOperator) -> LinearOperator:
     """The adjoint for reflections; otherwise factors with −τ_j / (1 − τ_j v_jᴴv_j) in reverse order."""
     if A.unitary:
         return adjoint(A)
-    d = _determinants(A)
+    d = determinants(A)
     require_nonzero(d, "inv")
     V, tau = _reflectors(A, compute_dtype(A.dtype))
     inverse = HouseholderProduct(V[:, ::-1], (-tau / d)[::-1])

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from lax_linalg.choices import program
 from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import SingularError
@@ -171,7 +172,7 @@ def power(A: LinearOperator, p: int | float | jax.Array) -> LinearOperator:
         fraction = sqrt(A)
     else:
         fraction = exp(log(A) * (p - whole))
-    return multiply(integer_power(A, whole), fraction) if whole else fraction
+    return multiply(power(A, whole), fraction) if whole else fraction
 
 
 def integer_power(A: LinearOperator, p: int) -> LinearOperator:
@@ -202,27 +203,82 @@ def _principal(name: str, A: LinearOperator) -> LinearOperator:
     a = dense(A)
     if a.size == 0:
         return Dense(a.astype(jnp.result_type(a.dtype, jnp.complex64)))
-    X = _principal_root(a, name)
+    X = _principal_root(name, a)
     if known_not_finite(X):
-        raise SingularError(f"{name}: the matrix is singular and has no {name}; add a small multiple of I")
+        raise rootless(name, int(jnp.argmin(jnp.abs(jnp.diagonal(jax.lax.linalg.lu(a)[0])))))
     if isinstance(X, Tracer) and name == "sqrt":
         pivots = jnp.diagonal(jax.lax.linalg.lu(jax.lax.stop_gradient(a))[0])
         require_differentiable(X, above_rounding(pivots, a.shape[0]), "sqrt has no derivative at a singular matrix")
     return Dense(X)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _principal_root(a: jax.Array, name: str) -> jax.Array:
+def rootless(name: str, index: int | None) -> SingularError:
+    """The error of `log` and `sqrt`; `index` is that of a zero pivot, where one is known.
+
+    Example:
+        >>> raise rootless("log", 2)
+        Traceback (most recent call last):
+        lax_linalg.errors.SingularError: log: the matrix is singular, pivot 2 is zero, and has no log; add a small
+        multiple of I
+    """
+    pivot = "" if index is None else f", pivot {index} is zero,"
+    message = f"{name}: the matrix is singular{pivot} and has no {name}; add a small multiple of I"
+    return SingularError(message, index=index)
+
+
+@functools.partial(program, static=1)
+def _principal_root(name: str, a: jax.Array) -> jax.Array:
     """The principal X with inverse(X) = A by the Schur form, where `name` is "log" or "sqrt"."""
-    inverse, of_triangular, derivative = _PRINCIPAL[name]
     real = not jnp.iscomplexobj(a)
     a = a.astype(jnp.result_type(a.dtype, jnp.complex64))
+    return _root_by_schur(name, a, real, lambda: _schur_off_the_cut(a, real))
+
+
+def _root_by_schur(name: str, a: jax.Array, real: bool, form: Callable[[], tuple[jax.Array, jax.Array]]) -> jax.Array:
+    inverse, of_triangular, derivative = _PRINCIPAL[name]
 
     def compute() -> jax.Array:
-        T, Z = _schur_off_the_cut(a, real)
+        T, Z = form()
         return Z @ of_triangular(T) @ Z.conj().T
 
     return implicit_root(a, inverse, compute, lambda E: derivative(a, E, real), lambda E: derivative(a.T, E, real))
+
+
+@functools.partial(program, static=1)
+def principal_difference(name: str, value: jax.Array, M: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """f(λ) and g(M) = (f(λI + M) − f(λ)I) M⁻¹, for M singular too, where f is the principal log or sqrt.
+
+    Args:
+        name: "log" or "sqrt".
+        value: λ, a number of M's dtype.
+        M: the matrix [k, k].
+
+    Returns:
+        f(λ), a complex number, and g(M) [k, k]: the corner of f([[λI + M, I], [0, λI]]), of which the Schur form is
+        that of λI + M.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> root, g = principal_difference("sqrt", jnp.array(4.0), jnp.zeros((1, 1)))  # g(0) is the derivative 1/(2√λ)
+        >>> root, g
+        (Array(2.+0.j, dtype=complex64), Array([[0.25+0.j]], dtype=complex64))
+    """
+    real, k = not jnp.iscomplexobj(M), M.shape[0]
+    value, M = (x.astype(jnp.result_type(x.dtype, jnp.complex64)) for x in (value, M))
+    one, zero = jnp.eye(k, dtype=M.dtype), jnp.zeros_like(M)
+    # f of the block matrix is accurate relative to its norm: with a corner as large as the rest, so is g
+    size = jax.lax.stop_gradient(jnp.maximum(jnp.abs(value), jnp.max(jnp.abs(M))))
+    size = jnp.where(size > 0, size, 1)
+
+    def blocks(corner: jax.Array) -> jax.Array:
+        return jnp.block([[corner, size * one], [zero, value * one]])
+
+    def form() -> tuple[jax.Array, jax.Array]:
+        T, Z = _schur_off_the_cut(value * one + M, real)
+        return blocks(T), jnp.block([[Z, zero], [zero, Z]])
+
+    X = _root_by_schur(name, blocks(value * one + M), real, form)
+    return getattr(jnp, name)(value), X[:k, k:] / size
 
 
 def implicit_root(

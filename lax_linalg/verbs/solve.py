@@ -52,9 +52,8 @@ def require_nonzero(pivots: jax.Array, name: str) -> None:
     if decided(jnp.all(pivots != 0)) is not False:
         return
     index = int(jnp.argmax(pivots == 0))
-    raise SingularError(
-        f"{name}: the matrix is singular, pivot {index} is zero; la.lstsq and la.pinv accept it", index=index
-    )
+    remedy = "la.lstsq and la.pinv accept it" if name in ("solve", "inv") else "add a small multiple of I"
+    raise SingularError(f"{name}: the matrix is singular, pivot {index} is zero; {remedy}", index=index)
 
 
 def _solve_square(a: jax.Array, B: jax.Array, name: str) -> jax.Array:

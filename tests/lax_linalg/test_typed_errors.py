@@ -31,6 +31,13 @@ def test_singular_matrices_are_refused_with_the_pivot(name):
         assert caught.value.index == 2
 
 
+@pytest.mark.parametrize("name", ["dense", "diagonal", "product"])
+def test_singular_matrices_have_no_logarithm(name):
+    with pytest.raises(la.SingularError, match="log: .* add a small multiple of I") as caught:
+        la.log(SINGULAR[name])
+    assert caught.value.index == 2
+
+
 @pytest.mark.parametrize(
     "A",
     [
