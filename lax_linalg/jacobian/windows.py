@@ -4,6 +4,9 @@ As by bands (bands.py), but a pixel of the output is known to depend on a window
 derivative of the channels at output pixel (h, w) is one matrix [channels, a·b·channels'] over the a×b input pixels that
 it reaches. A convolution takes all windows to wider ones by one matrix product, since its taps are the same
 everywhere. For images several times larger than the windows; bands have fewer entries to place where they are not.
+
+Pixels beside the image are zeros in those products, so that an infinite tap, or NaN, makes NaN of entries at the border
+that it is no part of. The product of the convolutions' dense matrices and `jax.jacobian` have more such entries.
 """
 
 from __future__ import annotations
