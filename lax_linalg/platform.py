@@ -127,7 +127,7 @@ def _of_stacks(
         result = stacked(a)
         return result, jax.tree.map(lambda _: True, result)
 
-    return stacked
+    return jax.jit(stacked, inline=True)  # so that `vmap` outside of `jit` compiles once
 
 
 def each(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:

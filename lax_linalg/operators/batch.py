@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
+from operator import matmul
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.choices import program
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator
 
@@ -71,7 +74,7 @@ class Batch:
             raise DimensionMismatch(
                 f"a batch of {len(self)} operators applies to [{len(self)}, …], got {vectors.shape}"
             )
-        return self._map(lambda x, v: self.make(x, *self.args) @ v, self.x, vectors)
+        return self._map(matmul, vectors)
 
     def map_verb(self, verb: Verb, *rest: Any, **options: Any) -> Any:
         """The verb's results for all members, stacked along a leading axis.
@@ -84,7 +87,7 @@ class Batch:
             >>> print(la.Batch(la.Diagonal, jnp.ones((2, 3))).map_verb(la.tr))
             [3. 3.]
         """
-        result = self._map(lambda x: verb(self.make(x, *self.args), *rest, **options), self.x)
+        result = self._map(_Call(verb, rest, tuple(options.items())))
         if isinstance(result, LinearOperator):
             raise DimensionMismatch(
                 f"{verb.name} gives operators, which a batch does not stack; use batch[b] one by one"
@@ -92,8 +95,8 @@ class Batch:
         return result
 
     def _map(self, function: Callable[..., Any], *stacked: Any) -> Any:
-        """The function's results for all members; all at once."""
-        return jax.vmap(function)(*stacked)
+        """The function's results for all members, and what is stacked beside them; all at once."""
+        return jax.vmap(lambda x, *others: function(self.make(x, *self.args), *others))(self.x, *stacked)
 
     def _one(self) -> Any:
         return jax.eval_shape(
@@ -125,4 +128,29 @@ class Stack(Batch):
     """
 
     def _map(self, function: Callable[..., Any], *stacked: Any) -> Any:
-        return jax.lax.map(lambda members: function(*members), stacked)
+        try:
+            hash(function)
+        except TypeError:  # options that are arrays
+            return _scanned.__wrapped__(function, self, stacked)  # type: ignore[attr-defined]
+        return _scanned(function, self, stacked)
+
+
+@functools.partial(program, static=1)
+def _scanned(function: Callable[..., Any], stack: Stack, stacked: tuple) -> Any:
+    def member(leaves: tuple) -> Any:
+        x, *others = leaves
+        return function(stack.make(x, *stack.args), *others)
+
+    return jax.lax.map(member, (stack.x, *stacked))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """A verb with everything but its operator, hashable where that is."""
+
+    verb: Verb
+    rest: tuple
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self, A: Any) -> Any:
+        return self.verb(A, *self.rest, **dict(self.options))

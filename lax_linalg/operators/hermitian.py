@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from lax_linalg import platform
+from lax_linalg.choices import program
 from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NotPositiveDefiniteError, UnknownNameError
 from lax_linalg.operators.assemble import sorted_descending
@@ -246,66 +247,75 @@ def _(A: Hermitian) -> Hermitian:
 @sqrt.rule(Hermitian, cost="O(n³)")
 def _(A: Hermitian) -> Hermitian:
     """Square roots of the eigenvalues; NotPositiveDefiniteError (NaN under jit) where one is negative."""
-
-    def divided(w: jax.Array) -> jax.Array:
-        r = jnp.sqrt(w)
-        return 1 / (r[:, None] + r[None, :])
-
-    return _principal("sqrt", A, jnp.sqrt, lambda X: X @ X, divided)
+    return _principal("sqrt", A)
 
 
 @log.rule(Hermitian, cost="O(n³)")
 def _(A: Hermitian) -> Hermitian:
     """Logarithms of the eigenvalues; NotPositiveDefiniteError (NaN under jit) where one is negative."""
-
-    def divided(w: jax.Array) -> jax.Array:
-        # (log x − log y)/(x − y) = 2 atanh(z)/(z (x + y)) with z = (x − y)/(x + y), without cancellation
-        total = w[:, None] + w[None, :]
-        z = (w[:, None] - w[None, :]) / total
-        return 2 * jnp.where(z == 0, 1, jnp.arctanh(z) / jnp.where(z == 0, 1, z)) / total
-
-    return _principal("log", A, jnp.log, matrix_exponential, divided)
+    return _principal("log", A)
 
 
-def _principal(
-    name: str,
-    A: Hermitian,
-    of_eigenvalues: Callable[[jax.Array], jax.Array],
-    inverse: Callable[[jax.Array], jax.Array],
-    divided_differences: Callable[[jax.Array], jax.Array],
-) -> Hermitian:
-    a = dense(A)
-    if a.size == 0:
-        return type(A)(a)
+def _sqrt_differences(w: jax.Array) -> jax.Array:
+    r = jnp.sqrt(w)
+    return 1 / (r[:, None] + r[None, :])
 
-    def spectrum() -> tuple[jax.Array, jax.Array]:
-        w, V = platform.eigh(a)
-        rounding = 10 * w.shape[0] * jnp.finfo(w.dtype).eps * jnp.max(jnp.abs(w))
-        return jnp.where(w < -rounding, jnp.nan, jnp.maximum(w, 0)), V
+
+def _log_differences(w: jax.Array) -> jax.Array:
+    # (log x − log y)/(x − y) = 2 atanh(z)/(z (x + y)) with z = (x − y)/(x + y), without cancellation
+    total = w[:, None] + w[None, :]
+    z = (w[:, None] - w[None, :]) / total
+    return 2 * jnp.where(z == 0, 1, jnp.arctanh(z) / jnp.where(z == 0, 1, z)) / total
+
+
+_ROOTS = {
+    # name -> (of eigenvalues, its inverse on matrices, its divided differences)
+    "sqrt": (jnp.sqrt, lambda X: X @ X, _sqrt_differences),
+    "log": (jnp.log, matrix_exponential, _log_differences),
+}
+
+
+def _nonnegative_spectrum(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues and vectors; NaN for eigenvalues that are negative by more than rounding."""
+    w, V = platform.eigh(a)
+    rounding = 10 * w.shape[0] * jnp.finfo(w.dtype).eps * jnp.max(jnp.abs(w))
+    return jnp.where(w < -rounding, jnp.nan, jnp.maximum(w, 0)), V
+
+
+@functools.partial(program, static=1)
+def _root(name: str, a: jax.Array) -> jax.Array:
+    of_eigenvalues, inverse, divided_differences = _ROOTS[name]
 
     def compute() -> jax.Array:
-        w, V = spectrum()
+        w, V = _nonnegative_spectrum(a)
         return (V * of_eigenvalues(w)) @ V.conj().T
 
     def derivative(E: jax.Array) -> jax.Array:
         # Daleckii & Krein: L(A, E) = V (F ∘ VᴴEV) Vᴴ (Higham 2008, theorem 3.11)
-        w, V = spectrum()
+        w, V = _nonnegative_spectrum(a)
         return V @ (divided_differences(w) * (V.conj().T @ E @ V)) @ V.conj().T
 
     def transposed(E: jax.Array) -> jax.Array:
         return derivative(E.conj()).conj()  # Aᵀ is the conjugate of A
 
-    X = implicit_root(a, inverse, compute, derivative, transposed)
+    return implicit_root(a, inverse, compute, derivative, transposed)
+
+
+def _principal(name: str, A: Hermitian) -> Hermitian:
+    a = dense(A)
+    if a.size == 0:
+        return type(A)(a)
+    X = _root(name, a)
     if known_not_finite(X):
         w, _ = platform.eigh(a)
-        require_nonzero(jnp.where(spectrum()[0] == 0, 0, 1), name)
+        require_nonzero(jnp.where(_nonnegative_spectrum(a)[0] == 0, 0, 1), name)
         raise NotPositiveDefiniteError(
             f"{name} of a matrix that is Hermitian by type needs eigenvalues ≥ 0, the smallest is {float(w[0]):.3g}; "
             f"la.{name}(la.Dense(...)) gives the complex result",
             index=0,
         )
     if isinstance(X, Tracer) and name == "sqrt":
-        w = jax.lax.stop_gradient(spectrum()[0])
+        w = jax.lax.stop_gradient(_nonnegative_spectrum(a)[0])
         require_differentiable(X, above_rounding(w, a.shape[0]), "sqrt has no derivative at a singular matrix")
     return type(A)(X)
 

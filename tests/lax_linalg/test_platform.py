@@ -203,6 +203,9 @@ def test_svd_algorithms():
         (la.Bidiagonal(jnp.arange(1.0, 6.0), jnp.ones(4)), "svdvals cond"),
         (la.TriangularToeplitz([1.0, 2.0, 3.0]), "exp log sqrt"),
         (la.BlockDiagonal(jnp.ones((2, 2, 2))), "norm exp pinv polar"),
+        (la.Symmetric(jnp.eye(2)), "log sqrt"),
+        (la.Batch(la.Dense, jnp.ones((2, 3, 3))), "svdvals eigvals"),
+        (la.Stack(la.Dense, jnp.ones((2, 3, 3))), "svdvals eigvals"),
     ],
     ids=str,
 )
