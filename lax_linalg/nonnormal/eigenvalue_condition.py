@@ -54,6 +54,7 @@ def _(A: UniformScaling) -> jax.Array:
     return jnp.ones(A.shape[0], jnp.finfo(A.dtype).dtype)
 
 
+@jax.jit
 def condition_of_triangle(t: jax.Array) -> jax.Array:
     """κ of each diagonal entry of an upper triangle: with x_i = y_i = 1 in place i, yᴴx = 1 and κ = ‖x‖‖y‖."""
     n = t.shape[0]

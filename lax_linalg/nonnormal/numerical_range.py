@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lax_linalg import platform
+from lax_linalg.choices import program
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.nonnormal.arnoldi import project
@@ -83,6 +85,12 @@ def numerical_range(A: LinearOperator, angles: int = 128) -> NumericalRange:
     a = dense(A)
     if a.shape[0] == 0:
         raise LinearAlgebraError("numerical_range: the numerical range of a 0×0 matrix is empty")
+    return NumericalRange(*_along(angles, a))
+
+
+@functools.partial(program, static=1)
+def _along(angles: int, a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Directions, and the support and a boundary point in each."""
     theta = jnp.arange(angles, dtype=jnp.finfo(a.dtype).dtype) * (2 * np.pi / angles)
 
     def boundary(t: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -92,7 +100,7 @@ def numerical_range(A: LinearOperator, angles: int = 128) -> NumericalRange:
         return values[-1], jnp.vdot(x, a @ x)
 
     support, points = jax.lax.map(boundary, theta, batch_size=min(angles, 32))
-    return NumericalRange(theta, support, points)
+    return theta, support, points
 
 
 class NumericalRadius(NamedTuple):

@@ -86,6 +86,14 @@ def _schur_form_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
     T, Z = schur_form(a)
     M = Z.conj().T @ da @ Z
+    L = _rotation(T, M)
+    omega = L - L.conj().T
+    return (T, Z), (jnp.triu(M + T @ omega - omega @ T), Z @ omega)
+
+
+@jax.jit
+def _rotation(T: jax.Array, M: jax.Array) -> jax.Array:
+    """The strictly lower L with T L − L T = −M below the diagonal."""
     n = T.shape[-1]
     rows = jnp.arange(n)
     identity = jnp.eye(n, dtype=T.dtype)
@@ -98,5 +106,4 @@ def _schur_form_jvp(primals, tangents):
         return L.at[:, j].set(jax.scipy.linalg.solve_triangular(system, right)), None
 
     L, _ = jax.lax.scan(column, jnp.zeros_like(M), rows)
-    omega = L - L.conj().T
-    return (T, Z), (jnp.triu(M + T @ omega - omega @ T), Z @ omega)
+    return L
