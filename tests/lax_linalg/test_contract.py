@@ -68,8 +68,10 @@ CONDITIONS = {
     "bfloat16": lambda name: eager(name, 5, "bfloat16"),
     "size 0": lambda name: eager(name, 0, "float64"),
     "size 1": lambda name: eager(name, 1, "complex128"),
-    "jit": lambda name: check_verbs(make(name)[0], (), Reference(make(name)[1]), jitted),
-    "vmap": lambda name: check_verbs(make(name)[0], (), Reference(make(name)[1]), vmapped(make(name, seed=1)[0])),
+    "jit": lambda name, only=(): check_verbs(make(name)[0], only, Reference(make(name)[1]), jitted),
+    "vmap": lambda name, only=(): check_verbs(
+        make(name)[0], only, Reference(make(name)[1]), vmapped(make(name, seed=1)[0])
+    ),
     "grad": lambda name: check_derivatives(make(name, 4)[0], Reference(make(name, 4)[1])),
     "complex grad": lambda name: check_derivatives(
         make(name, 3, "complex128")[0], Reference(make(name, 3, complex)[1])
@@ -81,23 +83,32 @@ DERIVATIVES = {"grad": ("wide dense",), "complex grad": ("diagonal",)}
 """Differentiating all verbs compiles for half a minute a case: these stand for the others in the short run."""
 
 
+COMPILED = ("jit", "vmap")
+"""Conditions that compile a program for each verb: in the short run a case takes every third verb, in turns."""
+
+
 def runs():
     """Every pair, those outside of the covering choice marked slow: case i runs under condition i, and its entries."""
     others = [c for c in CONDITIONS if c not in ("entries", *DERIVATIVES)]
     for i, name in enumerate(CASES):
         for condition in CONDITIONS:
             chosen = condition in ("entries", others[i % len(others)]) or name in DERIVATIVES.get(condition, ())
-            yield pytest.param(name, condition, marks=() if chosen else pytest.mark.slow)
+            if chosen and condition in COMPILED:
+                share = list(CHECKS)[i // len(others) % 3 :: 3]
+                yield pytest.param(name, condition, {"only": share}, id=f"{name}-{condition}-third")
+                chosen = False
+            marks = () if chosen else pytest.mark.slow
+            yield pytest.param(name, condition, {}, id=f"{name}-{condition}", marks=marks)
 
 
-@pytest.mark.parametrize(("name", "condition"), list(runs()))
-def test_contract(name, condition, x64):
+@pytest.mark.parametrize(("name", "condition", "options"), list(runs()))
+def test_contract(name, condition, options, x64):
     if (
         name in ("convolution", "circular convolution", "locally connected", "strided transpose")
         and condition == "size 0"
     ):
         pytest.skip("an image has at least one pixel")
-    CONDITIONS[condition](name)
+    CONDITIONS[condition](name, **options)
 
 
 def test_no_structure_and_no_verb_is_forgotten(x64):
