@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lax_linalg.budget import ProbeBudget
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
-from lax_linalg.jacobian.layers import inputs_of, jacobians_of, patterns_of, require_batch
+from lax_linalg.jacobian.layers import ByLayer, inputs_of, jacobians_of, patterns_of, require_batch
 from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, require_bytes
 from lax_linalg.jacobian.trace import Structure, structure_of
 from lax_linalg.operators.batch import Batch, Stack
@@ -126,6 +126,12 @@ class SpectrumProbe:
         call_kwargs: static keyword arguments of a Flax model's call.
         memory_budget: bytes that the chunks of tangents of one layer may take.
 
+    Attributes:
+        layers: the paths that are measured.
+        left_out: path → reason, of the layers without a Jacobian, such as all that see integer inputs (images of bytes:
+            give them as floats; tokens: probe the layers behind the embedding).
+        skipped: the steps at which nothing was measured because `max_pending` programs were under way.
+
     Raises:
         UnknownNameError: for unknown quantities, places and patterns that match no layer.
         LinearAlgebraError: for layers asked for by name that have no Jacobian, and a budget that is no share.
@@ -190,7 +196,9 @@ class SpectrumProbe:
             structure, patterns_of(layers), names if factorise_on == "device" else None, int(memory_budget), mesh
         )
         self._budget = None if budget is None else ProbeBudget(budget)
-        self.layers: tuple[str, ...] = tuple(_measure.eval_shape(self._plan, self._template, self.inputs))
+        shapes = _measure.eval_shape(self._plan, self._template, self.inputs)
+        self.layers: tuple[str, ...] = tuple(shapes)
+        self.left_out: dict[str, str] = shapes.skipped
         self.max_pending = max_pending
         self.skipped: list[int] = []
         self.submit_seconds = 0.0
@@ -364,7 +372,7 @@ class _Plan:
     memory_budget: int
     mesh: Mesh | None = None
 
-    def __call__(self, state: Any, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
+    def __call__(self, state: Any, inputs: jax.Array) -> ByLayer[dict[str, jax.Array]]:
         if self.mesh is None:
             return self._local(state, inputs)
         shared = PartitionSpec(self.mesh.axis_names)
@@ -372,9 +380,9 @@ class _Plan:
             self._local, mesh=self.mesh, in_specs=(PartitionSpec(), shared), out_specs=shared, check_vma=False
         )(state, inputs)
 
-    def _local(self, state: Any, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
+    def _local(self, state: Any, inputs: jax.Array) -> ByLayer[dict[str, jax.Array]]:
         jacobians = jacobians_of(self.structure, state, inputs, self.patterns, self.memory_budget)
-        measured: dict[str, dict[str, jax.Array]] = collections.OrderedDict()  # jit would sort a plain dict
+        measured: ByLayer[dict[str, jax.Array]] = ByLayer((), jacobians.skipped)
         for path, J in jacobians.items():
             if self.quantities is None:
                 found: dict[str, Any] = {_MATRICES: materialize(J)}  # type: ignore[arg-type]  # verbs map batches
@@ -420,7 +428,7 @@ def _factorised(matrices: np.ndarray, quantities: tuple[str, ...]) -> dict[str, 
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _measure(plan: _Plan, state: Any, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
+def _measure(plan: _Plan, state: Any, inputs: jax.Array) -> ByLayer[dict[str, jax.Array]]:
     return plan(state, inputs)
 
 

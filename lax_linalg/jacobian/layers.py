@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -18,7 +18,28 @@ from lax_linalg.jacobian.trace import ONE_INPUT, Call, Structure, structure_of
 from lax_linalg.operators.batch import Batch, Stack
 
 
-class LayerJacobians(dict[str, Batch]):
+T = TypeVar("T")
+
+
+class ByLayer(dict[str, T]):
+    """Something of every layer by its path, in the model's order; `skipped` says which layers have none and why.
+
+    Example:
+        >>> list(jax.tree.map(len, ByLayer({"stem": "ab", "head": "c"})))  # a plain dict would come back sorted
+        ['stem', 'head']
+    """
+
+    def __init__(self, found: Mapping[str, T] | Iterable = (), skipped: Mapping[str, str] | None = None):
+        super().__init__(found)
+        self.skipped = dict(skipped or {})
+
+    def __missing__(self, path: str) -> T:
+        if path in self.skipped:
+            raise UnknownNameError(f"layer {path!r} {self.skipped[path]}")
+        raise UnknownNameError.of("layer", path, self)
+
+
+class LayerJacobians(ByLayer[Batch]):
     """Batches of Jacobians by layer path; `skipped` says which layers have none and why.
 
     Example:
@@ -27,21 +48,17 @@ class LayerJacobians(dict[str, Batch]):
         {}
     """
 
-    def __init__(self, batches: Mapping[str, Batch] | Iterable = (), skipped: Mapping[str, str] | None = None):
-        super().__init__(batches)
-        self.skipped = dict(skipped or {})
 
-    def __missing__(self, path: str) -> Batch:
-        if path in self.skipped:
-            raise UnknownNameError(f"layer {path!r} {self.skipped[path]}")
-        raise UnknownNameError.of("layer", path, self)
+def _register(kind: type[ByLayer]) -> None:
+    jax.tree_util.register_pytree_with_keys(
+        kind,
+        lambda d: ([(jax.tree_util.DictKey(k), v) for k, v in d.items()], (tuple(d), tuple(d.skipped.items()))),
+        lambda aux, values: kind(zip(aux[0], values), dict(aux[1])),
+    )
 
 
-jax.tree_util.register_pytree_with_keys(
-    LayerJacobians,
-    lambda d: ([(jax.tree_util.DictKey(k), v) for k, v in d.items()], (tuple(d), tuple(d.skipped.items()))),
-    lambda aux, values: LayerJacobians(zip(aux[0], values), dict(aux[1])),
-)
+_register(ByLayer)
+_register(LayerJacobians)
 
 
 def layer_jacobians(

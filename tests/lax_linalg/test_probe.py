@@ -361,3 +361,17 @@ def test_summary_of_known_spectra():
     np.testing.assert_allclose(s.log_volume, [np.log(8), -np.inf, 3 * np.log(3)], rtol=1e-6)
     huge = la.summary(jnp.array([1e30, 1e30]))
     np.testing.assert_allclose(huge.stable_rank, 2, rtol=1e-6)  # the squares would overflow
+
+
+def test_layers_that_see_integers_are_left_out_and_named(x):
+    pixels = np.asarray(255 * jax.nn.sigmoid(x), np.uint8)
+    layers = {"scale": lambda image: image / np.float32(255), "tanh": jnp.tanh}
+    probe = la.SpectrumProbe(layers, pixels)
+    assert probe.layers == ("tanh",)
+    assert set(probe.left_out) == {"scale", "end_to_end"}
+    assert all("integer" in reason or "uint8" in reason for reason in probe.left_out.values())
+    assert probe.submit(0, layers)
+    (record,) = probe.wait()
+    slope = np.sort(1 - np.tanh(pixels / 255.0) ** 2, axis=1)[:, ::-1]
+    np.testing.assert_allclose(record.spectra["tanh"]["singular_values"], slope, rtol=1e-5)
+    assert la.SpectrumProbe(layers, pixels.astype(np.float32)).left_out == {}
