@@ -17,7 +17,6 @@ from lax_linalg.jacobian.scan import scan_jacobians
 from lax_linalg.jacobian.trace import ONE_INPUT, Call, Structure, structure_of
 from lax_linalg.operators.batch import Batch, Stack
 
-
 T = TypeVar("T")
 
 

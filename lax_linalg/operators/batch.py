@@ -86,7 +86,11 @@ class Batch:
             >>> import jax.numpy as jnp, lax_linalg as la
             >>> print(la.Batch(la.Diagonal, jnp.ones((2, 3))).map_verb(la.tr))
             [3. 3.]
+            >>> la.size(la.Batch(la.Diagonal, jnp.ones((2, 3))))  # nothing to map: what the stack itself is
+            (2, 3, 3)
         """
+        if verb.name in _KNOWN:
+            return _KNOWN[verb.name](self)
         result = self._map(_Call(verb, rest, tuple(options.items())))
         if isinstance(result, LinearOperator):
             raise DimensionMismatch(
@@ -133,6 +137,9 @@ class Stack(Batch):
         except TypeError:  # options that are arrays
             return _scanned.__wrapped__(function, self, stacked)  # type: ignore[attr-defined]
         return _scanned(function, self, stacked)
+
+
+_KNOWN: dict[str, Callable[[Batch], Any]] = {"size": lambda batch: batch.shape, "eltype": lambda batch: batch.dtype}
 
 
 @functools.partial(program, static=1)

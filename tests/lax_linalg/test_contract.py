@@ -135,3 +135,16 @@ def test_a_batch_maps_every_verb_over_its_members(verb, x64):
     for b in range(3):
         for got, want in zip(jax.tree.leaves(together), jax.tree.leaves(call(la.Circulant(c[b]), *options))):
             np.testing.assert_allclose(got[b], want, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [la.Batch, la.Stack])
+def test_a_batch_knows_its_size_and_dtype_under_any_transformation(kind):
+    def known(c):
+        batch = kind(la.Circulant, c)
+        assert la.size(batch) == (3, 4, 4)
+        assert la.eltype(batch) == np.float32
+        return la.tr(batch)
+
+    c = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(known))(c), 4 * c[..., 0])
+    np.testing.assert_array_equal(known(c[0]), 4 * c[0, :, 0])
