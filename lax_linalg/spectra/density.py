@@ -198,14 +198,14 @@ def quadrature_rules(
     require_finite(A, name)
     if of == "eigenvalues":
         require_hermitian(A, key, name)
+    elif m < n:
+        A = A.H
     return _rules(A, key, of, samples, min(steps, m, n))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _rules(A: LinearOperator, key: jax.Array, of: str, samples: int, steps: int) -> Any:
     with jax.default_matmul_precision("highest"):
-        if of == "singular_values" and A.shape[0] < A.shape[1]:
-            A = A.H
         n, dtype = A.shape[1], compute_dtype(A.dtype)
         V = jax.random.rademacher(key, (n, samples), dtype=jnp.finfo(dtype).dtype).astype(dtype) / n**0.5
         coarse = max(1, (2 * steps) // 3)
@@ -296,12 +296,23 @@ def require_hermitian(A: LinearOperator, key: jax.Array, name: str) -> None:
 
 def rule_sums(rule: tuple[jax.Array, jax.Array], f: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """Each rule's Σ w f(λ), [samples]; nodes whose weight is rounding error do not count, whatever f is there."""
-    nodes, weights = rule
+    nodes, weights = _significant(*rule)
+    return _weighted_sum(weights, f(nodes))
+
+
+@jax.jit
+def _significant(nodes: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
     negligible = weights <= weights.shape[-1] * jnp.finfo(weights.dtype).eps ** 2
     heaviest = jnp.take_along_axis(nodes, jnp.argmax(weights, axis=-1, keepdims=True), axis=-1)
-    return jnp.sum(jnp.where(negligible, 0, weights * f(jnp.where(negligible, heaviest, nodes))), axis=-1)
+    return jnp.where(negligible, heaviest, nodes), jnp.where(negligible, 0, weights)
 
 
+@jax.jit
+def _weighted_sum(weights: jax.Array, values: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.where(weights == 0, 0, weights * values), axis=-1)
+
+
+@jax.jit
 def estimate_from(fine: jax.Array, coarse: jax.Array) -> Estimate:
     """Mean, standard error and quadrature error of per-sample values along the last axis."""
     count = fine.shape[-1]

@@ -180,12 +180,15 @@ def _power_bound(A: Window, iterations: int, above: jax.Array) -> jax.Array:
     kernel = A.kernel.astype(compute_dtype(A.dtype))
     unit = _power_of_two(jax.lax.stop_gradient(jnp.max(jnp.abs(kernel))))
     B: LinearOperator = A * (1 / unit)
-    v = jax.random.normal(jax.random.key(0), (A.shape[1],), kernel.real.dtype).astype(kernel.dtype)
-    for _ in range(2 * iterations):
-        w = B.H @ (B @ v)
+    fixed = jax.lax.stop_gradient(B)
+
+    def power(_: jax.Array, v: jax.Array) -> jax.Array:
+        w = fixed.H @ (fixed @ v)
         size = jnp.linalg.norm(w)
-        v = jnp.where(size > 0, w / jnp.where(size > 0, size, 1), v)
-    v = jax.lax.stop_gradient(v)
+        return jnp.where(size > 0, w / jnp.where(size > 0, size, 1), v)
+
+    v = jax.random.normal(jax.random.key(0), (A.shape[1],), kernel.real.dtype).astype(kernel.dtype)
+    v = jax.lax.fori_loop(0, 2 * iterations, power, v)
     u = float(jnp.finfo(kernel.dtype).eps)
     m, n = A.shape
     image = B @ v

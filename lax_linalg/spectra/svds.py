@@ -105,15 +105,12 @@ def svds(
         raise DimensionMismatch(f"svds needs at least k = {k} steps, got {steps}")
     steps = min(steps, m, n)
     plan = _Plan(k, which == "smallest", steps, 0 if steps == min(m, n) else restarts, rtol)
-    with jax.default_matmul_precision("highest"):
-        U, S, V = _triplets(plan, A, jax.random.key(0) if key is None else key)
-        residuals = _residuals(*jax.lax.stop_gradient((A, U, S, V)))
+    key = jax.random.key(0) if key is None else key
+    if m < n:  # on the tall side all n steps leave no residual
+        V, S, U, residuals = _checked_triplets(plan, A.H, key)
+    else:
+        U, S, V, residuals = _checked_triplets(plan, A, key)
     return PartialSVD(U, S, V.conj().T, residuals)
-
-
-def _residuals(A: LinearOperator, U: jax.Array, S: jax.Array, V: jax.Array) -> jax.Array:
-    right, left = A @ V - U * S, A.H @ U - V * S
-    return jnp.hypot(jnp.linalg.norm(right, axis=0), jnp.linalg.norm(left, axis=0)) / 2**0.5
 
 
 class _Plan(NamedTuple):
@@ -124,14 +121,23 @@ class _Plan(NamedTuple):
     rtol: float | None
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _checked_triplets(plan: _Plan, A: LinearOperator, key: jax.Array) -> tuple[jax.Array, ...]:
+    """U, S, V and the residuals of a tall A."""
+    with jax.default_matmul_precision("highest"):
+        U, S, V = _triplets(plan, A, key)
+        return U, S, V, _residuals(*jax.lax.stop_gradient((A, U, S, V)))
+
+
+def _residuals(A: LinearOperator, U: jax.Array, S: jax.Array, V: jax.Array) -> jax.Array:
+    right, left = A @ V - U * S, A.H @ U - V * S
+    return jnp.hypot(jnp.linalg.norm(right, axis=0), jnp.linalg.norm(left, axis=0)) / 2**0.5
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _triplets(plan: _Plan, A: LinearOperator, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """U [m, k], S [k], V [n, k]."""
-    if A.shape[0] < A.shape[1]:  # on the tall side all n steps leave no residual
-        V, S, U = _iterate(plan, A.H, key)
-    else:
-        U, S, V = _iterate(plan, A, key)
-    return U, S, V
+    """U [m, k], S [k], V [n, k], m ≥ n."""
+    return _iterate(plan, A, key)
 
 
 class _State(NamedTuple):
@@ -143,7 +149,6 @@ class _State(NamedTuple):
     done: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _iterate(plan: _Plan, A: LinearOperator, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     (m, n), p, k = A.shape, plan.steps, plan.k
     dtype = compute_dtype(A.dtype)
@@ -212,12 +217,13 @@ def _next(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """w = basis h + size q with a unit q orthogonal to the basis; a random q and size 0 where nothing is left of w."""
 
+    def project(_: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        w, h = pair
+        c = basis.conj().T @ w
+        return w - basis @ c, h + c
+
     def orthogonal(w: jax.Array) -> tuple[jax.Array, jax.Array]:
-        h = jnp.zeros((basis.shape[1],), basis.dtype)
-        for _ in range(2):
-            c = basis.conj().T @ w
-            w, h = w - basis @ c, h + c
-        return w, h
+        return jax.lax.fori_loop(0, 2, project, (w, jnp.zeros((basis.shape[1],), basis.dtype)))
 
     rest, h = orthogonal(w)
     size = jnp.linalg.norm(rest)
@@ -243,10 +249,7 @@ def _triplets_jvp(plan, primals, tangents):
     _, dAV = jax.jvp(lambda A: A @ V, (A,), (dA,))
     _, dAHU = jax.jvp(lambda A: A.H @ U, (A,), (dA,))
     dS = jnp.real(jnp.sum(U.conj() * dAV, axis=0))
-    if A.shape[0] >= A.shape[1]:
-        dV, dU = _vectors(plan, A, U, S, V, dAV, dAHU, dS)
-    else:
-        dU, dV = _vectors(plan, A.H, V, S, U, dAHU, dAV, dS)
+    dV, dU = _vectors(plan, A, U, S, V, dAV, dAHU, dS)
     return (U, S, V), (dU, dS, dV)
 
 
