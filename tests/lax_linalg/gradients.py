@@ -22,10 +22,12 @@ def weighted(f: Callable[[jax.Array], Any]) -> Callable[[jax.Array], jax.Array]:
     return total
 
 
-def check_gradient(f: Callable[[jax.Array], Any], x: Any, *, rtol: float = 1e-5, atol: float = 1e-5) -> Callable:
+def check_gradient(
+    f: Callable[[jax.Array], Any], x: Any, *, rtol: float = 1e-5, atol: float = 1e-5, jit: Callable = jax.jit
+) -> Callable:
     """Compare ⟨∇(w · f), t⟩ with the central difference along a random direction t; give x ↦ (w · f, ∇(w · f))."""
     x = np.asarray(x)
-    program = jax.jit(jax.value_and_grad(weighted(f)))
+    program = jit(jax.value_and_grad(weighted(f)))
     t = np.random.default_rng(7).standard_normal(x.shape)
     slope = (program(x + STEP * t)[0] - program(x - STEP * t)[0]) / (2 * STEP)
     np.testing.assert_allclose(np.sum(np.asarray(program(x)[1]) * t), slope, rtol=rtol, atol=atol)
