@@ -23,6 +23,7 @@ from flax import linen, nnx
 
 import lax_linalg as la
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
+from tests.lax_linalg import drawn
 
 TOP = pathlib.Path(__file__).parent.parent.parent
 
@@ -63,9 +64,9 @@ class CNN(nnx.Module):
         return self.linear2(x)
 
 
-def test_the_nnx_examples_cnn_in_a_loop_of_its_own(key):
-    images, labels = jax.random.normal(key, (8, 8, 8, 1)), jnp.arange(8) % 5
-    model = nnx.jit(lambda: CNN(rngs=nnx.Rngs(0)))()
+def test_the_nnx_examples_cnn_in_a_loop_of_its_own():
+    images, labels = drawn.draw(0, 8, 8, 8, 1), np.arange(8) % 5
+    model = drawn.module(lambda: CNN(rngs=nnx.Rngs(0)))
     probe = la.SpectrumProbe(model, images[:2])
     layers = ("conv1", "batch_norm1", "conv2", "batch_norm2", "linear1", "linear2", "end_to_end")
     assert probe.layers == layers
@@ -92,10 +93,15 @@ def test_the_nnx_examples_cnn_in_a_loop_of_its_own(key):
     model.eval()
     J = la.layer_jacobians(model, images[:2])
     graphdef, state = nnx.split(model)
-    whole = reference(lambda x: nnx.merge(graphdef, state)(x), images[:2])
-    found = jax.jit(lambda J: {path: la.materialize(J[path]) for path in ("end_to_end", "batch_norm1")})(J)
+
+    @jax.jit
+    def found_and_whole(J, x):
+        found = {path: la.materialize(J[path]) for path in ("end_to_end", "batch_norm1")}
+        return found, jax.vmap(jax.jacfwd(lambda x: nnx.merge(graphdef, state)(x[None])[0]))(x).reshape(2, -1, 64)
+
+    found, whole = found_and_whole(J, images[:2])
     np.testing.assert_allclose(found["end_to_end"], whole, atol=1e-5)
-    scale = model.batch_norm1.scale[...] / jnp.sqrt(model.batch_norm1.var[...] + 1e-5)
+    scale = np.asarray(model.batch_norm1.scale[...]) / np.sqrt(np.asarray(model.batch_norm1.var[...]) + 1e-5)
     np.testing.assert_allclose(found["batch_norm1"][0], np.diag(np.tile(scale, 64)), atol=1e-5)
 
 
@@ -113,10 +119,10 @@ class LinenCNN(linen.Module):
 
 
 @pytest.mark.slow  # a Linen network by default: tests/lax_linalg/test_layer_jacobians.py
-def test_the_linen_examples_cnn(key):
-    images = jax.random.normal(key, (2, 8, 8, 1))
+def test_the_linen_examples_cnn():
+    images = drawn.draw(0, 2, 8, 8, 1)
     module = LinenCNN()
-    variables = jax.jit(module.init)(key, images)
+    variables = drawn.variables(module, images)
     probe = la.SpectrumProbe((module, variables), images)
     assert probe.layers == ("Conv_0", "Conv_1", "Dense_0", "Dense_1", "end_to_end")
     probe.submit(0, variables)
@@ -126,8 +132,10 @@ def test_the_linen_examples_cnn(key):
 
 
 def test_an_equinox_mlp_as_a_plain_function(key):
-    x = jax.random.normal(key, (2, 4))
-    mlps = [eqx.nn.MLP(4, 3, 6, 2, key=jax.random.key(seed)) for seed in (0, 1)]
+    x = drawn.draw(0, 2, 4)
+    abstract = eqx.filter_eval_shape(eqx.nn.MLP, 4, 3, 6, 2, key=key)
+    shapes, functions = eqx.partition(abstract, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    mlps = [eqx.combine(drawn.parameters(shapes, seed), functions) for seed in (0, 1)]
     probe = la.SpectrumProbe(mlps[0], x)
     assert probe.layers == ("MLP", "end_to_end")
     for step, mlp in enumerate(mlps):  # its weights are data: the second is not compiled again
@@ -153,9 +161,9 @@ class Block(nnx.Module):
         return x + self.mlp(self.norm2(x))
 
 
-def test_a_transformer_block(key):
-    x = jax.random.normal(key, (2, 3, 4))
-    block = nnx.jit(lambda: Block(4, 2, rngs=nnx.Rngs(0)))()
+def test_a_transformer_block():
+    x = drawn.draw(0, 2, 3, 4)
+    block = drawn.module(lambda: Block(4, 2, rngs=nnx.Rngs(0)))
     block.eval()
     J = la.layer_jacobians(block, x)
     assert list(J) == [
@@ -190,17 +198,18 @@ class Reader(nnx.Module):
         return self.head(self.rnn(x)[:, -1])
 
 
-def test_an_lstm(key):
-    x = jax.random.normal(key, (2, 5, 3))
-    model = Reader(rngs=nnx.Rngs(0))
+def test_an_lstm():
+    x = drawn.draw(0, 2, 5, 3)
+    model = drawn.module(lambda: Reader(rngs=nnx.Rngs(0)))
     J = la.layer_jacobians(model, x)
     assert list(J) == ["rnn", "head", "end_to_end"]
     assert "rnn/cell" in J.skipped
-    R = np.asarray(la.materialize(J["rnn"])).reshape(2, 5, 4, 5, 3)
+    found = jax.jit(lambda J: {path: la.materialize(J[path]) for path in ("rnn", "end_to_end")})(J)
+    R = np.asarray(found["rnn"]).reshape(2, 5, 4, 5, 3)
     for t in range(5):
         assert np.abs(R[:, t, :, t + 1 :]).max(initial=0) == 0  # causal
     head = np.asarray(model.head.kernel[...]).T
-    np.testing.assert_allclose(la.materialize(J["end_to_end"]), head @ R[:, -1].reshape(2, 4, 15), atol=1e-5)
+    np.testing.assert_allclose(found["end_to_end"], head @ R[:, -1].reshape(2, 4, 15), atol=1e-5)
     with pytest.raises(LinearAlgebraError, match="layer 'rnn/cell' .*inside a JAX transformation"):
         la.layer_jacobians(model, x, "rnn/cell")
     probe = la.SpectrumProbe(model, x)
