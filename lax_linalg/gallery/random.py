@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -85,12 +86,12 @@ def haar(key: jax.Array, n: int, dtype: Any = None) -> Known:
     Source: Stewart, The efficient generation of random orthogonal matrices, SIAM J. Numer. Anal. (1980).
     """
     n = require_size("haar", n)
-    return Known(_stiefel(key, n, n, dtype), svdvals=np.ones(n), logabsdet=0.0, norm=math.sqrt(n))
+    return Known(_stiefel(key, n, n, matrix_dtype(dtype)), svdvals=np.ones(n), logabsdet=0.0, norm=math.sqrt(n))
 
 
+@functools.partial(jax.jit, static_argnames=("n", "k", "dtype"))
 def _stiefel(key: jax.Array, n: int, k: int, dtype: Any) -> LinearOperator:
     """A Haar unitary [n, n], of which the first k columns are used: k reflections suffice for them."""
-    dtype = matrix_dtype(dtype)
     # column j is Gaussian from its diagonal on; the reflection takes it to −e^{iφ} ‖x‖ e_j with φ its corner's phase
     X = jnp.tril(jax.random.normal(key, (n, k), jnp.promote_types(dtype, jnp.float32)))
     corner = jnp.diagonal(X)
@@ -134,11 +135,18 @@ def randsvd(
     left, right, own = jax.random.split(key, 3)
     k = min(m, n)
     s = spectrum(k, cond, mode, own)
-    U, V = _stiefel(left, m, k, dtype), _stiefel(right, n, k, dtype)
-    middle = jnp.zeros((n, m), U.dtype).at[jnp.arange(k), jnp.arange(k)].set(jnp.asarray(s, U.dtype))
-    matrix = U @ (V @ middle).conj().T
+    matrix = _singular_vectors_around(s, left, right, m, n, matrix_dtype(dtype))
     logabsdet = float(np.sum(np.log(s))) if m == n else None
     return Known(Dense(matrix), svdvals=s, logabsdet=logabsdet, norm=float(np.linalg.norm(s)))
+
+
+@functools.partial(jax.jit, static_argnames=("m", "n", "dtype"))
+def _singular_vectors_around(s: Any, left: jax.Array, right: jax.Array, m: int, n: int, dtype: Any) -> jax.Array:
+    """U diag(s) Vᴴ, [m, n]."""
+    k = min(m, n)
+    U, V = _stiefel(left, m, k, dtype), _stiefel(right, n, k, dtype)
+    middle = jnp.zeros((n, m), U.dtype).at[jnp.arange(k), jnp.arange(k)].set(jnp.asarray(s, U.dtype))
+    return U @ (V @ middle).conj().T
 
 
 def randeigh(key: jax.Array, eigenvalues: Any, dtype: Any = None) -> Known:
@@ -162,12 +170,18 @@ def randeigh(key: jax.Array, eigenvalues: Any, dtype: Any = None) -> Known:
     """
     w = np.asarray(eigenvalues, float)
     n = require_size("randeigh", w.size)
-    Q = _stiefel(key, n, n, dtype)
-    half = Q @ jnp.diag(jnp.asarray(w, jnp.finfo(Q.dtype).dtype).astype(Q.dtype))
-    matrix = (Q @ half.conj().T).conj().T
+    matrix = _eigenvectors_around(w, key, n, matrix_dtype(dtype))
     structure = Hermitian if jnp.iscomplexobj(matrix) else Symmetric
     logabsdet = float(np.sum(np.log(np.abs(w)))) if w.all() else -math.inf
     return normal(structure(matrix), w, det=float(np.prod(w)), logabsdet=logabsdet, norm=float(np.linalg.norm(w)))
+
+
+@functools.partial(jax.jit, static_argnames=("n", "dtype"))
+def _eigenvectors_around(w: Any, key: jax.Array, n: int, dtype: Any) -> jax.Array:
+    """Q diag(w) Qᴴ, [n, n]."""
+    Q = _stiefel(key, n, n, dtype)
+    half = Q @ jnp.diag(jnp.asarray(w, jnp.finfo(Q.dtype).dtype).astype(Q.dtype))
+    return (Q @ half.conj().T).conj().T
 
 
 def ginibre(key: jax.Array, shape: int | tuple[int, int], variance: float | None = None, dtype: Any = None) -> Known:

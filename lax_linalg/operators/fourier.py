@@ -83,6 +83,7 @@ def circular_convolution(c: jax.Array, X: jax.Array, n: int) -> jax.Array:
     return ifft_columns(fft_columns(c[:, None], n) * fft_columns(Y, n), n, compute).astype(X.dtype)
 
 
+@functools.partial(jax.jit, static_argnames=("m", "n"))
 def toeplitz_entries(v: jax.Array, m: int, n: int) -> jax.Array:
     """The matrix [m, n] with entries v[i − j + n − 1], from its diagonals v [m + n − 1], the top right one first.
 

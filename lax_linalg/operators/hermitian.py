@@ -110,8 +110,13 @@ def _like(A: Hermitian, *others: LinearOperator) -> type[Hermitian]:
 @materialize.rule(Hermitian, cost="O(n²)")
 def _(A: Hermitian) -> jax.Array:
     """The triangle and its mirror image."""
-    strict = jnp.triu(A.array, 1) if A.uplo == "U" else jnp.tril(A.array, -1)
-    return strict + strict.conj().T + jnp.diag(jnp.diagonal(A.array).real).astype(A.array.dtype)
+    return _mirrored(A.array, A.uplo)
+
+
+@functools.partial(jax.jit, static_argnames="uplo")
+def _mirrored(a: jax.Array, uplo: str) -> jax.Array:
+    strict = jnp.triu(a, 1) if uplo == "U" else jnp.tril(a, -1)
+    return strict + strict.conj().T + jnp.diag(jnp.diagonal(a).real).astype(a.dtype)
 
 
 @diag.rule(Hermitian, cost="O(n)")

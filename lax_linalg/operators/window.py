@@ -278,6 +278,11 @@ def scatter(A: Window, weights: jax.Array) -> jax.Array:
          [0. 3. 4.]]
     """
     require_dense(A.shape, weights.dtype)
+    return _scattered(A, weights)
+
+
+@jax.jit
+def _scattered(A: Window, weights: jax.Array) -> jax.Array:
     rows, columns = entries(A)
     m, n = A.shape
     return jnp.zeros((m, n), weights.dtype).at[rows, columns].add(weights, mode="drop")
