@@ -37,18 +37,16 @@ def test_products_are_convolutions(pair, padding, x64):
     if padding == "valid":  # B is padded, A is not
         spatial = tuple(n + 9 for n in spatial)
     pads = padding if padding == "circular" else [(1, 2)] * len(spatial)
-    B = la.Convolution(
-        jnp.asarray(draw((*kb, channels, 2 * channels))), spatial, strides[1], pads, dilations[1], groups[1]
-    )
+    B = la.Convolution(draw((*kb, channels, 2 * channels)), spatial, strides[1], pads, dilations[1], groups[1])
     shape = (*ka, 2 * channels // groups[0], 2)
-    A = la.Convolution(jnp.asarray(draw(shape)), B.out_spatial, strides[0], padding, dilations[0], groups[0])
-    product = jax.jit(lambda A, B: A @ B)(A, B)
+    A = la.Convolution(draw(shape), B.out_spatial, strides[0], padding, dilations[0], groups[0])
+    product, *matrices = jax.jit(lambda A, B: (A @ B, *map(la.materialize, (A, B, A @ B))))(A, B)
     assert isinstance(product, la.Convolution)
     assert product.circular == (padding == "circular") and product.groups == (
         groups[0] if groups[0] == groups[1] else 1
     )
-    want = np.asarray(la.materialize(A)) @ np.asarray(la.materialize(B))
-    np.testing.assert_allclose(la.materialize(product), want, atol=1e-12 * np.abs(want).max())
+    a, b, got = map(np.asarray, matrices)
+    np.testing.assert_allclose(got, a @ b, atol=1e-12 * np.abs(a @ b).max())
 
 
 def test_other_products_stay_lazy():
@@ -62,26 +60,34 @@ def test_other_products_stay_lazy():
 
 
 def test_lazy_transposes_and_multiples_use_what_they_wrap():
-    w = jnp.asarray(np.random.default_rng(0).standard_normal((3, 3, 2, 4)), jnp.float32)
+    w = np.random.default_rng(0).standard_normal((3, 3, 2, 4)).astype(np.float32)
     A = la.Convolution(w, (16, 16), stride=2, padding="circular")
     assert isinstance(A.T, la.Transpose)
     P = la.Permutation(np.random.default_rng(1).permutation(A.shape[0]))
     with la.dense_limit(1000):  # no matrix of this size is formed
-        s = la.svdvals(A)
+        values = jax.jit(lambda B: (la.svdvals(B), la.opnorm(B), la.cond(B)))
+        s = np.asarray(la.svdvals(A))
         for B, factor in ((A.T, 1), (A.H, 1), (la.Scaled(jnp.float32(-2), A.T), 2), (P @ A, 1), (A.T @ P, 1)):
-            np.testing.assert_allclose(la.svdvals(B), factor * s, rtol=1e-5)
-            np.testing.assert_allclose(la.opnorm(B), factor * s[0], rtol=1e-5)
-            np.testing.assert_allclose(la.cond(B), s[0] / s[-1], rtol=1e-4)
-        np.testing.assert_allclose(la.opnorm(A.T, 1), la.opnorm(A, jnp.inf), rtol=1e-6)
-        T, D = la.SymTridiagonal(jnp.full(2000, 3.0), jnp.ones(1999)), la.Diagonal(jnp.full(2000, 2.0))
-        system = la.Product((T, D))
-        np.testing.assert_allclose(system @ la.solve(system, jnp.ones(2000)), 1, rtol=1e-5)
-        np.testing.assert_allclose(la.logdet(system), la.logdet(T) + la.logdet(D), rtol=1e-5)
+            svdvals, opnorm, cond = values(B)
+            np.testing.assert_allclose(svdvals, factor * s, rtol=1e-5)
+            np.testing.assert_allclose(opnorm, factor * s[0], rtol=1e-5)
+            np.testing.assert_allclose(cond, s[0] / s[-1], rtol=1e-4)
+        one, other = jax.jit(lambda A: (la.opnorm(A.T, 1), la.opnorm(A, jnp.inf)))(A)
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+        @jax.jit
+        def lazy_system(T, D, b):
+            system = la.Product((T, D))
+            return system @ la.solve(system, b), la.logdet(system), la.logdet(T) + la.logdet(D)
+
+        T = la.SymTridiagonal(np.full(2000, 3.0, "f4"), np.ones(1999, "f4"))
+        product, logdet, want = lazy_system(T, la.Diagonal(np.full(2000, 2.0, "f4")), np.ones(2000, "f4"))
+        np.testing.assert_allclose(product, 1, rtol=1e-5)
+        np.testing.assert_allclose(logdet, want, rtol=1e-5)
 
 
 def test_condition_numbers_of_singular_matrices_have_no_nan_as_gradient(x64):
     for p in (1, jnp.inf):
         gradient = jax.jit(jax.grad(functools.partial(la.cond, p=p)))
-        for a in (jnp.ones((3, 3)), jnp.zeros((3, 3)), jnp.eye(3)):
-            assert np.isfinite(gradient(a)).all()
-            assert (gradient(a) == 0).all()
+        for a in (np.ones((3, 3)), np.zeros((3, 3)), np.eye(3)):
+            assert (np.asarray(gradient(a)) == 0).all()

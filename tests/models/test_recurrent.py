@@ -20,6 +20,10 @@ def matrix(name, n=6, **options):
     return models.OrthogonalMatrix(n, parametrization=name, rngs=nnx.Rngs(0), **options)
 
 
+def draw(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
 def orthogonality_error(Q) -> float:
     Q = np.asarray(Q, np.float64)
     return float(np.max(np.abs(Q.T @ Q - np.eye(len(Q)))))
@@ -102,28 +106,29 @@ def test_large_parameters_stay_orthogonal():
 
 
 def test_maps_against_scipy_and_gradients_against_differences(x64):
-    raw = jax.random.normal(jax.random.key(0), (5, 5))
-    S = np.asarray(skew(raw))
-    eye = np.eye(5)
-    np.testing.assert_allclose(parametrizations["expm"].matrix(raw), expm(S), atol=1e-12)
-    np.testing.assert_allclose(parametrizations["cayley"].matrix(raw), np.linalg.solve(eye - S, eye + S), atol=1e-12)
-    U, _, Vt = np.linalg.svd(raw)
-    np.testing.assert_allclose(parametrizations["polar"].matrix(raw), U @ Vt, atol=1e-10)
-    weights = jax.random.normal(jax.random.key(1), (5, 5))
-    starts = {name: raw[:, :4] if name == "householder" else raw for name in parametrizations.names()}
-    directions = {name: jax.random.normal(jax.random.key(2), start.shape) for name, start in starts.items()}
+    rng = np.random.default_rng(0)
+    raw, weights, direction = rng.standard_normal((3, 5, 5))
+    names = parametrizations.names()
+    starts, directions = ({name: x[:, :4] if name == "householder" else x for name in names} for x in (raw, direction))
 
     def losses(starts):
-        return {name: jnp.sum(weights * parametrizations[name].matrix(start)) for name, start in starts.items()}
+        matrices = {name: parametrizations[name].matrix(start) for name, start in starts.items()}
+        values = {name: jnp.sum(weights * matrix) for name, matrix in matrices.items()}
+        return sum(values.values()), (values, matrices, skew(starts["expm"]))
 
-    value = jax.jit(losses)
+    program = jax.jit(jax.value_and_grad(losses, has_aux=True))
+    (_, (_, matrices, S)), gradient = jax.tree.map(np.asarray, program(starts))
+    eye = np.eye(5)
+    np.testing.assert_allclose(matrices["expm"], expm(S), atol=1e-12)
+    np.testing.assert_allclose(matrices["cayley"], np.linalg.solve(eye - S, eye + S), atol=1e-12)
+    U, _, Vt = np.linalg.svd(raw)
+    np.testing.assert_allclose(matrices["polar"], U @ Vt, atol=1e-10)
     forward, backward = (
-        value({name: starts[name] + step * directions[name] for name in starts}) for step in (1e-6, -1e-6)
+        program({name: starts[name] + step * directions[name] for name in starts})[0][1][0] for step in (1e-6, -1e-6)
     )
-    gradient = jax.jit(jax.grad(lambda starts: sum(losses(starts).values())))(starts)
     for name in starts:
         slope = float(forward[name] - backward[name]) / 2e-6
-        assert float(jnp.sum(gradient[name] * directions[name])) == pytest.approx(slope, rel=1e-5), name
+        assert float(np.sum(gradient[name] * directions[name])) == pytest.approx(slope, rel=1e-5), name
 
 
 def test_a_move_of_the_base_leaves_the_matrix_where_it_is():
@@ -145,21 +150,23 @@ CELLS = ["orthogonal", "near_identity", "irnn", "free"]
 
 @pytest.mark.parametrize("kind", CELLS)
 def test_cells_follow_the_protocol_of_nnx(kind):
-    cell = models.make_cell(kind, 3, 4, rngs=nnx.Rngs(1))
-    x = jax.random.normal(jax.random.key(0), (2, 7, 3))
-    carry, outputs = nnx.RNN(cell, return_carry=True)(x)
-    W, h = np.asarray(cell.hidden()), np.zeros((2, 4), np.float32)
-    expected = []
-    for t in range(7):
-        h = np.asarray(cell.activation(h @ W.T + cell.input(x[:, t])))
-        expected.append(h)
+
+    @jax.jit
+    def run(x):
+        cell = models.make_cell(kind, 3, 4, rngs=nnx.Rngs(1))
+        assert cell.num_feature_axes == 1
+        carry, outputs = nnx.RNN(cell, return_carry=True)(x)
+        W, states = cell.hidden(), [jnp.zeros((2, 4))]
+        for t in range(7):
+            states.append(cell.activation(states[-1] @ W.T + cell.input(x[:, t])))
+        return carry[0], outputs, states[1:], cell(states[0], x[:, 0])
+
+    last, outputs, expected, (bare, y) = run(draw(2, 7, 3))
     np.testing.assert_allclose(outputs, np.stack(expected, axis=1), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(carry[0], h, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(last, expected[-1], rtol=1e-5, atol=1e-6)
     # a bare state works too, and gives the same
-    bare, y = cell(jnp.zeros((2, 4)), x[:, 0])
     np.testing.assert_allclose(bare, y)
     np.testing.assert_allclose(y, expected[0], rtol=1e-5, atol=1e-6)
-    assert cell.num_feature_axes == 1
 
 
 def primitives_inside_loops(jaxpr, inside=False):
@@ -193,11 +200,12 @@ def test_the_hidden_map_is_computed_once_outside_the_scan(through):
 
 
 def test_the_network_is_its_cell_and_its_head():
-    x = jax.random.normal(jax.random.key(0), (4, 7, 3))
+    x = draw(4, 7, 3)
 
     @jax.jit
     def three_ways(x):
-        net = models.RecurrentNet(input_shape=(7, 3), num_classes=5, hidden=6, outputs="every", rngs=nnx.Rngs(2))
+        options = {"parametrization": "cayley", "rngs": nnx.Rngs(2)}
+        net = models.RecurrentNet(input_shape=(7, 3), num_classes=5, hidden=6, outputs="every", **options)
         every, expected = net(x), net.head(nnx.RNN(net.cell)(x))
         net.outputs = "last"
         return every, net(x), expected
@@ -210,44 +218,57 @@ def test_the_network_is_its_cell_and_its_head():
 
 
 def test_state_jacobians_and_their_exponents():
-    net = models.RecurrentNet(input_shape=(9, 3), num_classes=2, hidden=5, activation="tanh", rngs=nnx.Rngs(3))
-    x = jax.random.normal(jax.random.key(4), (9, 3))
-    J = la.materialize(net.state_jacobians(x))
+
+    def build(activation):
+        options = {"activation": activation, "parametrization": "cayley"}
+        return models.RecurrentNet(input_shape=(9, 3), num_classes=2, hidden=5, rngs=nnx.Rngs(3), **options)
 
     @jax.jit
-    def at(h, u):
-        def after(h):
-            return net.cell(h, u)[0]
+    def states_and_jacobians(x):
+        net, isometry = build("tanh"), build("identity")
 
-        return jax.jacfwd(after)(h), la.materialize(net.cell.state_jacobian(h, u)), after(h)
+        def one_step(h, u):
+            def after(h):
+                return net.cell(h, u)[0]
 
-    h = jnp.zeros(5)
-    for t in range(9):
-        expected, one, h = at(h, x[t])
-        np.testing.assert_allclose(J[t], expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-6)
-    isometry = models.RecurrentNet(input_shape=(9, 3), num_classes=2, hidden=5, activation="identity", rngs=nnx.Rngs(3))
-    exponents = la.lyapunov_exponents(isometry.state_jacobians(x)).exponents
+            return after(h), (jax.jacfwd(after)(h), la.materialize(net.cell.state_jacobian(h, u)))
+
+        expected, single = jax.lax.scan(one_step, jnp.zeros(5), x)[1]
+        exponents = la.lyapunov_exponents(isometry.state_jacobians(x)).exponents
+        return la.materialize(net.state_jacobians(x)), expected, single, exponents
+
+    J, expected, single, exponents = states_and_jacobians(draw(9, 3))
+    np.testing.assert_allclose(J, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(single, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(exponents, np.zeros(5), atol=1e-6)
 
 
 @pytest.mark.parametrize("trivialization", [pytest.param("static", marks=pytest.mark.slow), "dynamic"])
 def test_probes_see_the_state_jacobians_at_spread_out_times(trivialization):
-    net = models.RecurrentNet(
-        input_shape=(21, 3), num_classes=2, hidden=5, activation="tanh", trivialization=trivialization, rngs=nnx.Rngs(3)
-    )
+
+    @nnx.jit
+    def build():
+        options = {"activation": "tanh", "trivialization": trivialization, "parametrization": "cayley"}
+        return models.RecurrentNet(input_shape=(21, 3), num_classes=2, hidden=5, rngs=nnx.Rngs(3), **options)
+
+    net, x = build(), draw(2, 21, 3)
     net.eval()
-    x = jax.random.normal(jax.random.key(4), (2, 21, 3))
     probe = la.SpectrumProbe(net, x, layers="time", quantities=("singular_values", "eigenvalues"))
     probe.submit(0, net)
     measured = probe.wait()[0].spectra["time"]
     assert measured["singular_values"].shape == measured["eigenvalues"].shape == (2, 8, 5)
+    jacobians = jax.jit(lambda net, x: la.materialize(net.state_jacobians(x)))
     for b in range(2):
-        J = np.asarray(la.materialize(net.state_jacobians(x[b])), np.float64)[[0, 3, 6, 9, 11, 14, 17, 20]]
+        J = np.asarray(jacobians(net, x[b]), np.float64)[[0, 3, 6, 9, 11, 14, 17, 20]]
         np.testing.assert_allclose(measured["singular_values"][b], np.linalg.svd(J, compute_uv=False), atol=1e-5)
         np.testing.assert_allclose(np.prod(measured["eigenvalues"][b], axis=-1), np.linalg.det(J), rtol=1e-3, atol=1e-6)
-    short = models.RecurrentNet(input_shape=(3, 3), num_classes=2, hidden=5, rngs=nnx.Rngs(3))
-    assert la.layer_jacobians(short, x[:, :3])["time"].shape == (3, 2, 5, 5)
+
+    @jax.jit
+    def of_few_times(x):
+        short = models.RecurrentNet(input_shape=(3, 3), num_classes=2, hidden=5, rngs=nnx.Rngs(3))
+        return la.materialize(la.layer_jacobians(short, x)["time"])
+
+    assert jax.eval_shape(of_few_times, x[:, :3]).shape == (3, 2, 5, 5)
 
 
 def test_near_identity_eigenvalues():
@@ -265,12 +286,16 @@ def test_modrelu_keeps_signs_and_has_a_dead_zone():
     # the range of the first biases; from 0 the cell starts as a linear map
     wide = models.ModReLU(500, bias=0.3, rngs=nnx.Rngs(0)).bias[...]
     assert 0.28 < float(jnp.max(jnp.abs(wide))) <= 0.3
-    net = models.RecurrentNet(
-        input_shape=(9, 3), num_classes=2, hidden=4, modrelu_bias=0.0, head_init="zeros", rngs=nnx.Rngs(0)
-    )
-    x = jax.random.normal(jax.random.key(0), (2, 9, 3))
-    np.testing.assert_allclose(net.states(2 * x), 2 * net.states(x), rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(net(x), np.zeros((2, 2)))
+
+    @jax.jit
+    def states(x):
+        options = {"modrelu_bias": 0.0, "head_init": "zeros", "parametrization": "cayley"}
+        net = models.RecurrentNet(input_shape=(9, 3), num_classes=2, hidden=4, rngs=nnx.Rngs(0), **options)
+        return net.states(2 * x), 2 * net.states(x), net(x)
+
+    twice, double, y = states(draw(2, 9, 3))
+    np.testing.assert_allclose(twice, double, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(y, np.zeros((2, 2)))
     with pytest.raises(LinearAlgebraError, match="modReLU's initial biases must be ≥ 0, got -1"):
         models.ModReLU(3, bias=-1, rngs=nnx.Rngs(0))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,11 +45,11 @@ def test_gradient_is_correct(name, x64):
 @pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
 def test_a_descent_step_decreases_the_penalty(name, shape):
     (m, n), values, traced = shape, [], []
-    W = (orthonormal(1, (m, 4)) * jnp.linspace(0.5, 1.5, 4)) @ orthonormal(2, (4, n))
+    W = (np.asarray(orthonormal(1, (m, 4))) * np.linspace(0.5, 1.5, 4, dtype="f4")) @ orthonormal(2, (4, n))
     differentiate = jax.jit(lambda W: (traced.append(W.shape), jax.value_and_grad(regularizers[name])(W))[1])
     for _ in range(20):
         value, gradient = differentiate(W)
-        W, values = W - (1e-4 if name in SHARP else 1e-2) * gradient, [*values, float(value)]
+        W, values = W - (1e-4 if name in SHARP else 1e-2) * np.asarray(gradient), [*values, float(value)]
     assert np.all(np.diff(values) < 0)
     assert traced == [shape]
 
@@ -67,9 +69,9 @@ def test_zero_with_zero_gradient_at_an_orthogonal_matrix(name):
     differentiate = jax.jit(jax.value_and_grad(regularizers[name]))
     value, gradient = differentiate(Q)
     assert abs(float(value)) < (tolerance if name in SHARP else tolerance**2 * 8)
-    assert float(differentiate(jnp.eye(8))[0]) == 0.0
+    assert float(differentiate(np.eye(8, dtype=np.float32))[0]) == 0.0
     if name not in SHARP:
-        assert float(jnp.max(jnp.abs(gradient))) < tolerance
+        assert np.max(np.abs(gradient)) < tolerance
 
 
 gradient_of_so = jax.jit(jax.grad(so))
@@ -170,14 +172,15 @@ def test_ocnn_is_soft_orthogonality_of_the_convolution_itself(k, cin, cout, stri
     np.testing.assert_allclose(value, gap(W, (size // stride) ** 2), rtol=1e-10)
 
 
+@functools.partial(jax.jit, static_argnames=("stride", "padding"))
 def peers_default(kernel, stride, padding=1):
     """‖conv(K, K, stride, padding) − I at the middle‖_F, as a widespread implementation has it."""
-    K = jnp.moveaxis(kernel, -1, 0)
+    K = jnp.moveaxis(jnp.asarray(kernel), -1, 0)
     out = jax.lax.conv_general_dilated(
         K, kernel, (stride,) * 2, [(padding,) * 2] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     middle = out.shape[1] // 2
-    return float(jnp.linalg.norm((out.at[:, middle, middle, :].add(-jnp.eye(len(K)))).ravel()))
+    return jnp.linalg.norm((out.at[:, middle, middle, :].add(-jnp.eye(len(K)))).ravel())
 
 
 def test_ocnn_sees_orthogonal_strided_kernels_and_overlaps_two_pixels_apart():
@@ -185,13 +188,12 @@ def test_ocnn_sees_orthogonal_strided_kernels_and_overlaps_two_pixels_apart():
     corners = np.zeros((3, 3, 1, 4), np.float32)
     for filter_, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         corners[i, j, 0, filter_] = 1.0
-    corners = jnp.asarray(corners)
     assert convolution_gap(corners, 6, stride=2) == 0.0
     assert ocnn_of(corners, strides=(2, 2)) == 0.0
-    assert peers_default(corners, 2) == pytest.approx(8**0.5)
+    assert float(peers_default(corners, 2)) == pytest.approx(8**0.5)
 
-    split = jnp.array([[0.5**0.5, 0, 0.5**0.5], [0, 0, 0], [0, 0, 0]])[..., None, None]
-    assert peers_default(split, 1) == pytest.approx(0, abs=1e-6)
+    split = np.array([[0.5**0.5, 0, 0.5**0.5], [0, 0, 0], [0, 0, 0]], np.float32)[..., None, None]
+    assert float(peers_default(split, 1)) == pytest.approx(0, abs=1e-6)
     assert ocnn_of(split, strides=(1, 1)) == pytest.approx(2 * 0.5**2)
     assert convolution_gap(split, 6) == pytest.approx(2 * 0.5**2, rel=1e-5)
 
@@ -211,52 +213,62 @@ def test_groups_and_copies_are_separate_matrices(x64):
         np.testing.assert_allclose(found[name], expected, rtol=1e-12)
     single = Weight(jnp.asarray(kernel[0]), **grouped)
     s = np.concatenate([np.linalg.svd(part, compute_uv=False) for part in parts[0]])
-    np.testing.assert_allclose(regularizers["cond"](single), np.log(s.max() / s.min()) ** 2, rtol=1e-10)
+    np.testing.assert_allclose(
+        jax.jit(lambda: regularizers["cond"](single))(), np.log(s.max() / s.min()) ** 2, rtol=1e-10
+    )
     overlaps = jax.jit(lambda kernel: ocnn(Weight(kernel, **grouped)))
     together = ocnn_of(kernel, copies=1, **grouped)
     assert together == pytest.approx(sum(float(overlaps(k)) for k in kernel), rel=1e-12)
 
 
 def test_on_the_operator_the_penalty_has_the_border():
-    model = models.ResNet(
-        input_shape=(4, 4, 1), num_classes=3, widths=(2, 3), kernel_init="orthogonal", rngs=nnx.Rngs(0)
-    )
+
+    @nnx.jit
+    def build():
+        options = {"widths": (2, 3), "kernel_init": "orthogonal"}
+        return models.ResNet(input_shape=(4, 4, 1), num_classes=3, rngs=nnx.Rngs(0), **options)
+
+    model = build()
     params = split(model)[1]
-    total = make_penalty("so", "stem,transitions/0", params, model, jnp.zeros((1, 4, 4, 1)))
+    total = make_penalty("so", "stem,transitions/0", params, model, np.zeros((1, 4, 4, 1), np.float32))
     stem, down = (
         np.asarray(jax.jit(la.materialize)(A))
         for A in (model.stem.operator((4, 4, 1)), model.transitions[0].operator((4, 4, 2)))
     )
-    expected = sum(np.linalg.norm(W @ W.T - np.eye(len(W))) ** 2 for W in (down,)) + float(so(stem))
+    expected = sum(np.linalg.norm(W @ W.T - np.eye(len(W))) ** 2 for W in (down,)) + float(jax.jit(so)(stem))
     value, gradient = jax.jit(jax.value_and_grad(total))(params)
     np.testing.assert_allclose(value, expected, rtol=1e-4)
     assert {name for name, value in gradient.items() if np.any(value)} == {"stem/kernel", "transitions/0/kernel"}
-    strided = make_penalty("ocnn", "transitions/0", params, model)(params)
-    np.testing.assert_allclose(strided, ocnn(Weight(model.transitions[0].kernel[...], (2, 2))), rtol=1e-6)
+    strided = jax.jit(make_penalty("ocnn", "transitions/0", params, model))(params)
+    np.testing.assert_allclose(strided, ocnn_of(model.transitions[0].kernel[...], strides=(2, 2)), rtol=1e-6)
 
 
 def test_kernels_are_matrices_of_patches_by_output_channels():
     """The matrix of a convolution kernel multiplies the flattened patch under it."""
-    key = jax.random.key(7)
-    kernel, patch = jax.random.normal(key, (3, 3, 2, 4)), jax.random.normal(key, (1, 3, 3, 2))
+    kernel, patch = np.asarray(matrix(7, (3, 3, 2, 4))), np.asarray(matrix(8, (1, 3, 3, 2)))
     out = jax.lax.conv_general_dilated(patch, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    np.testing.assert_allclose(patch.reshape(-1) @ as_matrix(kernel), out.ravel(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(patch.reshape(-1) @ as_matrix(kernel), np.ravel(out), rtol=1e-5, atol=1e-5)
 
 
 PARAMS = {
-    "stem/kernel": jnp.ones((3, 3, 1, 8)),
-    "stem/bias": jnp.ones(8),
-    "blocks/0/conv1/kernel": jnp.ones((3, 3, 8, 8)),
-    "blocks/0/gain": jnp.ones(()),
-    "head/kernel": jnp.ones((8, 10)),
+    "stem/kernel": np.ones((3, 3, 1, 8), np.float32),
+    "stem/bias": np.ones(8, np.float32),
+    "blocks/0/conv1/kernel": np.ones((3, 3, 8, 8), np.float32),
+    "blocks/0/gain": np.ones((), np.float32),
+    "head/kernel": np.ones((8, 10), np.float32),
 }
 
 
 def test_penalty_sums_over_the_chosen_kernels_only():
-    total = make_penalty("so", "blocks/*,head", PARAMS)(PARAMS)
-    expected = so(as_matrix(PARAMS["blocks/0/conv1/kernel"])) + so(PARAMS["head/kernel"])
-    np.testing.assert_allclose(total, expected)
-    gradient = jax.grad(make_penalty("so", "head", PARAMS))(PARAMS)
+    total, of_head = make_penalty("so", "blocks/*,head", PARAMS), make_penalty("so", "head", PARAMS)
+
+    @jax.jit
+    def values(params):
+        expected = so(as_matrix(params["blocks/0/conv1/kernel"])) + so(params["head/kernel"])
+        return total(params), expected, jax.grad(of_head)(params)
+
+    value, expected, gradient = values(PARAMS)
+    np.testing.assert_allclose(value, expected)
     assert {name for name, value in gradient.items() if np.any(value)} == {"head/kernel"}
 
 
