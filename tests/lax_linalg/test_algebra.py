@@ -27,13 +27,16 @@ FEW = hypothesis.settings(max_examples=3, deadline=None)
 MANY = hypothesis.settings(max_examples=30, deadline=None)
 
 
+materialize = jax.jit(la.materialize)
+
+
 def dense(A) -> np.ndarray:
-    return np.asarray(la.materialize(A)).astype(complex)
+    return np.asarray(materialize(A)).astype(complex)
 
 
-def same(A, want: np.ndarray, size: float, eps: float = 2.0**-23) -> None:
-    assert A.shape == want.shape
-    np.testing.assert_allclose(dense(A), want, atol=100 * eps * (1 + size), rtol=0)
+def same(got: np.ndarray, want: np.ndarray, size: float, eps: float) -> None:
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, atol=100 * eps * (1 + size), rtol=0)
 
 
 def size_of(*matrices: np.ndarray) -> float:
@@ -62,37 +65,35 @@ def test_ring_and_adjoint_laws_of_many_structures(drawn):
     laws(*drawn)
 
 
+@jax.jit
+def both_sides(A, B, C, x):
+    """What the laws equate, in one program."""
+    matrices = (
+        *((A + B) + C, A + (B + C), B + A),
+        *((A @ B) @ C, A @ (B @ C), A @ (B + C), (A + B) @ C),
+        *((A @ B).H, B.T @ A.T, (A + B).H, la.conj(A @ B), A.H.H, A - A),
+        *(A + 2j * la.I, (2 - 1j) * (A @ B), (2.0 * A) @ (B * 3), la.I - A @ B, la.kron(A, B) @ la.kron(C, A)),
+    )
+    return *map(la.materialize, matrices), (A @ B + C) @ x
+
+
 def laws(n, drawn):
     with jax.enable_x64(True):
         (A, a), (B, b), (C, c) = (make(name, n, dtype, seed) for name, dtype, seed in drawn)
         hypothesis.assume(A.shape == B.shape == C.shape == (n, n))
         a, b, c = (x.astype(complex) for x in (a, b, c))
         eps = max(float(jnp.finfo(dtype).eps) for _, dtype, _ in drawn)
-        size = size_of(a, b, c)
-        for got, want in (
-            ((A + B) + C, a + b + c),
-            (A + (B + C), a + b + c),
-            (B + A, a + b),
-            ((A @ B) @ C, a @ b @ c),
-            (A @ (B @ C), a @ b @ c),
-            (A @ (B + C), a @ b + a @ c),
-            ((A + B) @ C, a @ c + b @ c),
-            ((A @ B).H, b.conj().T @ a.conj().T),
-            (B.T @ A.T, (a @ b).T),
-            ((A + B).H, a.conj().T + b.conj().T),
-            (la.conj(A @ B), a.conj() @ b.conj()),
-            (A.H.H, a),
-            (A - A, 0 * a),
-            (A + 2j * la.I, a + 2j * np.eye(n)),
-            ((2 - 1j) * (A @ B), (2 - 1j) * a @ b),
-            ((2.0 * A) @ (B * 3), 6 * a @ b),
-            (la.I - A @ B, np.eye(n) - a @ b),
-            (la.kron(A, B) @ la.kron(C, A), np.kron(a @ c, b @ a)),
-        ):
-            same(got, want, size * size_of(a), eps)
-        x = np.arange(float(n))
-        want = (a @ b + c) @ x
-        np.testing.assert_allclose((A @ B + C) @ x, want, atol=300 * eps * size * (1 + np.linalg.norm(x)))
+        size, x, eye = size_of(a, b, c), np.arange(float(n)), np.eye(n)
+        want = (
+            *(a + b + c, a + b + c, a + b),
+            *(a @ b @ c, a @ b @ c, a @ b + a @ c, a @ c + b @ c),
+            *(b.conj().T @ a.conj().T, (a @ b).T, a.conj().T + b.conj().T, a.conj() @ b.conj(), a, 0 * a),
+            *(a + 2j * eye, (2 - 1j) * a @ b, 6 * a @ b, eye - a @ b, np.kron(a @ c, b @ a)),
+        )
+        *got, product = map(np.asarray, both_sides(A, B, C, x))
+        for left, right in zip(got, want, strict=True):
+            same(left, right, size * size_of(a), eps)
+        np.testing.assert_allclose(product, (a @ b + c) @ x, atol=300 * eps * size * (1 + np.linalg.norm(x)))
 
 
 KEPT = {
@@ -154,9 +155,10 @@ def kept(name: str, n: int, dtypes: tuple[str, str]) -> None:
         inexact = [x.dtype for x in (A, B) if jnp.issubdtype(x.dtype, jnp.inexact)]
         eps = max((float(jnp.finfo(dtype).eps) for dtype in inexact), default=0.0)
         if "inverse" not in name:
-            exact = np.asarray(la.materialize(combine(la.Dense(a.astype(complex)), la.Dense(b.astype(complex)))))
-            same(result, exact, size_of(a, b) * size_of(a) ** 4, eps)
-            plain = jax.eval_shape(combine, *(la.Dense(la.materialize(x)) for x in (A, B)))
+            exact = jax.jit(lambda *matrices: la.materialize(combine(*map(la.Dense, matrices))))
+            want = np.asarray(exact(a.astype(complex), b.astype(complex)))
+            same(dense(result), want, size_of(a, b) * size_of(a) ** 4, eps)
+            plain = jax.eval_shape(lambda *given: combine(*(la.Dense(la.materialize(x)) for x in given)), A, B)
             assert result.dtype == plain.dtype or "power" in name
         else:  # A⁻¹ (A + B or A) is the identity, as well as A is conditioned
             inverted = dense(A + B if name == "its inverse" else A)
@@ -227,19 +229,19 @@ def test_systems_of_a_lazy_transpose_are_those_of_the_operator_inside(x64):
 
 
 def test_tridiagonal_systems_by_rotations_are_backward_stable(x64):
-    generator = np.random.default_rng(0)
+    generator, solve = np.random.default_rng(0), jax.jit(solve_by_rotations)
     for n in (1, 2, 40):
         for complex_ in (False, True):
             l, d, u, b = (generator.standard_normal(s) + (1j * complex_) for s in (n, n, n, (n, 2)))
             d[1::3] = 0  # pivots that elimination without exchanges would divide by
             a = np.diag(d) + (np.diag(l[1:], -1) + np.diag(u[:-1], 1) if n > 1 else 0)
-            x = np.asarray(solve_by_rotations(*map(jnp.asarray, (l, d, u, b))))
+            x = np.asarray(solve(l, d, u, b))
             assert np.linalg.norm(a @ x - b) < 30 * n * 2e-16 * np.linalg.norm(a) * np.linalg.norm(x)
 
 
 def test_tridiagonal_systems_need_no_dense_matrix():
     n = 2**10
-    A = la.Tridiagonal(jnp.ones(n - 1), jnp.full(n, 4.0), jnp.ones(n - 1))
+    A = la.Tridiagonal(np.ones(n - 1, "f4"), np.full(n, 4.0, "f4"), np.ones(n - 1, "f4"))
     with la.dense_limit(100):
-        x = jax.jit(la.solve)(A, jnp.ones(n))
-    np.testing.assert_allclose(A @ x, 1, atol=1e-5)
+        product = jax.jit(lambda A, b: A @ la.solve(A, b))(A, np.ones(n, "f4"))
+    np.testing.assert_allclose(product, 1, atol=1e-5)
