@@ -26,11 +26,11 @@ from train.tasks.generation import adversarial, coverage, digit_neighbours
 
 
 @pytest.mark.parametrize("loss", models.gan_losses.names())
-def test_the_gradient_of_the_sum_is_each_players_own(loss, key):
+def test_the_gradient_of_the_sum_is_each_players_own(loss):
     options = {"input_shape": (2,), "widths": (4,), "generator_widths": (4,), "loss": loss}
     gan = nnx.jit(lambda: models.GAN(rngs=nnx.Rngs(0), **options))()
     gan.eval()
-    real, z = jax.random.normal(key, (2, 6, 2))
+    real, z = np.random.default_rng(0).standard_normal((2, 6, 2)).astype(np.float32)
     graphdef, params, rest = nnx.split(gan, nnx.Param, ...)
 
     def player(which):
@@ -51,12 +51,12 @@ def test_the_gradient_of_the_sum_is_each_players_own(loss, key):
 
 
 def test_losses_are_those_of_the_papers():
-    real, fake = jnp.array([-2.0, 0.5, 2.0]), jnp.array([-2.0, 0.5, 2.0])
+    real, fake = np.array([[-2.0, 0.5, 2.0]] * 2, np.float32)
     critic, judge = models.gan_losses["hinge"]
     np.testing.assert_allclose(critic(real, fake), [3 + 0, 0.5 + 1.5, 0 + 3])
     np.testing.assert_allclose(judge(fake), -fake)
     critic, judge = models.gan_losses["non_saturating"]
-    sigmoid = 1 / (1 + np.exp(-np.asarray(fake)))
+    sigmoid = 1 / (1 + np.exp(-fake))
     np.testing.assert_allclose(critic(real, fake), -np.log(sigmoid) - np.log(1 - sigmoid), rtol=1e-5)
     np.testing.assert_allclose(judge(fake), -np.log(sigmoid), rtol=1e-5)
 
@@ -65,7 +65,7 @@ def test_losses_are_those_of_the_papers():
 def test_real_data_cover_all_modes_with_the_rayleigh_share(mixture, modes):
     """Of a two-dimensional Gaussian 1 − e^{−9/2} = 98.9 % lies within 3σ."""
     points = jnp.asarray(mixture.load().test["point"])
-    found = coverage(points, jnp.asarray(mixture.centres), mixture.sigma)
+    found = jax.jit(coverage)(points, jnp.asarray(mixture.centres), mixture.sigma)
     assert float(found["modes"]) == modes
     share, deviation = 1 - np.exp(-4.5), np.sqrt(np.exp(-4.5) / 2500)
     assert float(found["high_quality"]) == pytest.approx(share, abs=4 * deviation)
@@ -133,43 +133,54 @@ def test_the_table_compares_the_presets_over_seeds(tmp_path, monkeypatch):
 
 
 def test_kinks_start_spread_over_the_data_and_the_latent_vectors():
-    gan = models.GAN(input_shape=(2,), widths=(400, 8), generator_widths=(400, 8), spread=5.0, rngs=nnx.Rngs(0))
+    @nnx.jit
+    def build():
+        wide, narrow = (400, 8), (4,)
+        return (
+            models.GAN(input_shape=(2,), widths=wide, generator_widths=wide, spread=5.0, rngs=nnx.Rngs(0)),
+            models.GAN(input_shape=(2,), widths=narrow, generator_widths=narrow, rngs=nnx.Rngs(0)),
+        )
+
+    gan, plain = build()
     critic, maker = (
-        np.asarray(layer.bias[...] / jnp.linalg.norm(layer.kernel[...], axis=0))
+        np.asarray(layer.bias[...]) / np.linalg.norm(layer.kernel[...], axis=0)
         for layer in (gan.discriminator.layers[0].layer, gan.generator.layers[0])
     )
     assert 4.9 < np.abs(critic).max() <= 5 and np.std(critic) == pytest.approx(5 / 3**0.5, rel=0.1)
     assert np.std(maker) == pytest.approx(1, rel=0.1)
     assert not np.any(gan.discriminator.layers[1].layer.bias[...])
-    plain = models.GAN(input_shape=(2,), widths=(4,), generator_widths=(4,), rngs=nnx.Rngs(0))
     assert not np.any(plain.generator.layers[0].bias[...])
 
 
-def test_a_latent_mixture_has_its_components_equally_often_and_its_deviation(key):
-    latent = models.Latent(3, components=5, deviation=0.05, rngs=nnx.Rngs(0))
-    centres = np.asarray(latent.centres[...])
-    z = np.asarray(latent(jax.random.normal(key, (20_000, latent.numbers))))
+def test_a_latent_mixture_has_its_components_equally_often_and_its_deviation():
+    draw = lambda *shape: np.random.default_rng(0).standard_normal(shape).astype(np.float32)  # noqa: E731
+    latent = nnx.jit(lambda: models.Latent(3, components=5, deviation=0.05, rngs=nnx.Rngs(0)))()
+    centres, sample = np.asarray(latent.centres[...]), jax.jit(lambda latent, noise: latent(noise))
+    z = np.asarray(sample(latent, draw(20_000, latent.numbers)))
     nearest = ((z[:, None] - centres) ** 2).sum(-1).argmin(1)
     count = np.bincount(nearest, minlength=5)
     assert np.abs(count - 4000).max() < 4 * np.sqrt(20_000 * 0.2 * 0.8)
     error = z - centres[nearest]
     assert error.std() == pytest.approx(0.05, rel=0.02) and np.abs(error.mean(0)).max() < 4 * 0.05 / np.sqrt(20_000)
-    wide = models.Latent(2, components=4000, deviation=0.6, rngs=nnx.Rngs(0))
-    assert np.var(wide(jax.random.normal(key, (20_000, 3)))) == pytest.approx(1, abs=0.05)
+    wide = nnx.jit(lambda: models.Latent(2, components=4000, deviation=0.6, rngs=nnx.Rngs(0)))()
+    assert np.var(sample(wide, draw(20_000, 3))) == pytest.approx(1, abs=0.05)
     # one component is the Gaussian itself, and takes no more numbers than its size
-    noise = jax.random.normal(key, (4, 8))
+    noise = draw(4, 8)
     np.testing.assert_array_equal(models.Latent(8, rngs=nnx.Rngs(0))(noise), noise)
     # the far ends of the Gaussian still choose a component
-    assert np.isfinite(latent(jnp.full((2, 4), jnp.array([[9.0], [-9.0]])))).all()
+    assert np.isfinite(sample(latent, np.full((2, 4), [[9.0], [-9.0]], np.float32))).all()
 
 
 def test_errors_are_clear():
+    def create(name, **options):  # computes nothing: what is wrong shows while the model is made
+        nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0), **options))
+
     with pytest.raises(LinearAlgebraError, match=r"latent_deviation must lie in \(0, 1\), got 1"):
-        models.create("gan", input_shape=(2,), latent_components=3, latent_deviation=1, rngs=nnx.Rngs(0))
+        create("gan", input_shape=(2,), latent_components=3, latent_deviation=1)
     with pytest.raises(DimensionMismatch, match="size 64 take 65 Gaussian numbers, 64 are given"):
-        models.Latent(64, components=2, rngs=nnx.Rngs(0))(jnp.zeros((1, 64)))
+        jax.eval_shape(lambda: models.Latent(64, components=2, rngs=nnx.Rngs(0))(jnp.zeros((1, 64))))
     with pytest.raises(LinearAlgebraError, match="use --model=gan"):
-        adversarial(models.MLP(input_shape=(2,), num_classes=1, rngs=nnx.Rngs(0)), {})
+        jax.eval_shape(lambda: adversarial(models.MLP(input_shape=(2,), num_classes=1, rngs=nnx.Rngs(0)), {}))
     with pytest.raises(UnknownNameError, match="did you mean 'hinge'"):
-        models.create("gan", input_shape=(2,), loss="hing", rngs=nnx.Rngs(0))
+        create("gan", input_shape=(2,), loss="hing")
     assert tasks["grid"].input_shape == (2,)
