@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.scipy.special import digamma
+from scipy.special import digamma
 
 import lax_linalg as la
 
 
-def test_triangular_product_has_the_mean_logs_of_its_diagonals(key):
-    diagonals = jnp.exp(jax.random.normal(key, (200, 4)) + jnp.array([3.0, 1.0, -1.0, -3.0]))
-    steps = jax.vmap(jnp.diag)(diagonals) + jnp.triu(jax.random.normal(key, (200, 4, 4)), 1)
-    found = la.lyapunov_exponents(steps)
-    np.testing.assert_allclose(found.exponents, jnp.mean(jnp.log(diagonals), axis=0), rtol=1e-4, atol=1e-4)
+def draw(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def test_the_sum_is_the_mean_log_determinant(key):
-    steps = jax.random.normal(key, (50, 6, 6))
+def test_triangular_product_has_the_mean_logs_of_its_diagonals():
+    diagonals = np.exp(draw(200, 4) + np.array([3.0, 1.0, -1.0, -3.0], np.float32))
+    steps = diagonals[:, None] * np.eye(4, dtype=np.float32) + np.triu(draw(200, 4, 4), 1)
     found = la.lyapunov_exponents(steps)
-    np.testing.assert_allclose(found.exponents.sum(), jnp.linalg.slogdet(steps)[1].mean(), rtol=1e-4)
+    np.testing.assert_allclose(found.exponents, np.mean(np.log(diagonals), axis=0), rtol=1e-4, atol=1e-4)
+
+
+def test_the_sum_is_the_mean_log_determinant():
+    steps = draw(50, 6, 6)
+    found = jax.tree.map(np.asarray, la.lyapunov_exponents(steps))
+    np.testing.assert_allclose(found.exponents.sum(), np.linalg.slogdet(steps)[1].mean(), rtol=1e-4)
     np.testing.assert_allclose(found.growth.mean(axis=0), found.exponents, rtol=1e-5, atol=1e-6)
     first = la.lyapunov_exponents(steps, k=2)
     np.testing.assert_allclose(first.exponents, found.exponents[:2], rtol=1e-4)
 
 
-def test_ginibre_within_four_standard_errors(key):
+def test_ginibre_within_four_standard_errors():
     n, total = 6, 4000
-    steps = jax.random.normal(key, (total, n, n)) / n**0.5
-    found = la.lyapunov_exponents(steps, burn_in=20)
-    i = jnp.arange(1, n + 1)
-    law = 0.5 * (jnp.log(2 / n) + digamma((n - i + 1) / 2))
-    assert (jnp.abs(found.exponents - law) < 4 * found.standard_error).all()
+    steps = draw(total, n, n) / np.float32(n**0.5)
+    found = jax.tree.map(np.asarray, la.lyapunov_exponents(steps, burn_in=20))
+    i = np.arange(1, n + 1)
+    law = 0.5 * (np.log(2 / n) + digamma((n - i + 1) / 2))
+    assert (np.abs(found.exponents - law) < 4 * found.standard_error).all()
 
 
 def test_finite_time_limit_and_jit(x64):
@@ -42,7 +45,7 @@ def test_finite_time_limit_and_jit(x64):
     exact = np.log(np.linalg.svd(product, compute_uv=False)) / 12
     found = jax.jit(la.lyapunov_exponents)(steps)
     np.testing.assert_allclose(found.exponents, exact, atol=3 / 12)
-    assert jnp.isneginf(la.lyapunov_exponents(jnp.zeros((3, 2, 2)))[0][-1])
+    assert np.isneginf(la.lyapunov_exponents(np.zeros((3, 2, 2)))[0])[-1]
 
 
 @pytest.mark.parametrize(
@@ -56,4 +59,4 @@ def test_finite_time_limit_and_jit(x64):
 def test_bad_input(arguments, message):
     shape, options = arguments
     with pytest.raises(la.DimensionMismatch, match=message):
-        la.lyapunov_exponents(jnp.ones(shape), **options)
+        la.lyapunov_exponents(np.ones(shape, np.float32), **options)

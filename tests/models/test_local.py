@@ -29,10 +29,10 @@ GEOMETRIES = [
 
 @pytest.mark.parametrize("layer", [models.LocallyConnected, models.Conv])
 @pytest.mark.parametrize(("kernel", "size", "options"), GEOMETRIES)
-def test_the_operator_is_the_linear_part(layer, kernel, size, options, key):
+def test_the_operator_is_the_linear_part(layer, kernel, size, options):
     """The layer on a batch and on one example against the materialised matrix of its operator."""
     extra = (size,) if layer is models.LocallyConnected else ()
-    x = jax.random.normal(key, (3, *size, 2))
+    x = np.random.default_rng(0).standard_normal((3, *size, 2)).astype(np.float32)
 
     @jax.jit
     def all_three(x):
@@ -40,22 +40,28 @@ def test_the_operator_is_the_linear_part(layer, kernel, size, options, key):
         return la.materialize(one.operator((*size, 2))), one(x), one(x[0])
 
     W, batch, alone = map(np.asarray, all_three(x))
-    np.testing.assert_allclose(batch.reshape(3, -1), np.asarray(x).reshape(3, -1) @ W.T, atol=1e-5)
+    np.testing.assert_allclose(batch.reshape(3, -1), x.reshape(3, -1) @ W.T, atol=1e-5)
     np.testing.assert_allclose(alone, batch[0], atol=1e-6)
 
 
 def test_every_position_has_its_own_weights():
     """From the definition, by hand: n = 4, K = 2, S = 2, no padding, two positions."""
-    layer = models.LocallyConnected(1, 1, (2,), 4, strides=2, padding="valid", rngs=nnx.Rngs(0))
-    layer.kernel.set_value(jnp.array([[1.0, 2.0], [3.0, 4.0]])[:, :, None, None])
-    layer.bias.set_value(jnp.array([[10.0], [20.0]]))
-    y = layer(jnp.array([[1.0], [2.0], [3.0], [4.0]]))
+
+    @jax.jit
+    def apply(kernel, bias, x):
+        layer = models.LocallyConnected(1, 1, (2,), 4, strides=2, padding="valid", rngs=nnx.Rngs(0))
+        layer.kernel.set_value(kernel)
+        layer.bias.set_value(bias)
+        return layer(x)
+
+    kernel = np.array([[1.0, 2.0], [3.0, 4.0]], "f4")[:, :, None, None]
+    y = apply(kernel, np.array([[10.0], [20.0]], "f4"), np.array([[1.0], [2.0], [3.0], [4.0]], "f4"))
     np.testing.assert_allclose(y[:, 0], [10 + 1 + 4, 20 + 9 + 16])
 
 
 @pytest.mark.parametrize(("kernel", "size", "options"), GEOMETRIES[:4:3])
 def test_tied_it_is_a_convolution_and_tying_is_the_nearest_one(kernel, size, options, key):
-    x = jax.random.normal(key, (3, *size, 2))
+    x = np.random.default_rng(0).standard_normal((3, *size, 2)).astype(np.float32)
 
     def matrix(layer):
         return la.materialize(layer.operator((*size, 2)))
@@ -85,10 +91,10 @@ def test_tied_it_is_a_convolution_and_tying_is_the_nearest_one(kernel, size, opt
 def test_regularisers_take_each_position_apart():
     model = models.LocalNet(input_shape=(4, 4, 1), num_classes=3, widths=(2,), rngs=nnx.Rngs(0))
     params = split(model)[1]
-    kernel = 2 * params["layers/0/kernel"]
-    expected = sum(so(position.reshape(9, 2)) for row in kernel for position in row)
+    kernel = 2 * np.asarray(params["layers/0/kernel"])
+    expected = jax.jit(lambda kernel: jnp.sum(jax.lax.map(so, kernel.reshape(-1, 9, 2))))(kernel)
     doubled = params | {"layers/0/kernel": kernel}
-    np.testing.assert_allclose(make_penalty("so", "layers/0", params, model)(doubled), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(make_penalty("so", "layers/0", params, model))(doubled), expected, rtol=1e-5)
     with pytest.raises(LinearAlgebraError, match="regularizer_on=operator"):
         make_penalty("ocnn", "layers/0", params, model)(params)
 
