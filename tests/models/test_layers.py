@@ -149,7 +149,7 @@ def test_square_initialisers_have_their_spectra(key):
             models.initializer(name, **options)(key, (3, 4))
 
 
-@pytest.mark.parametrize("scale", ["plain", "depth", "rezero"])
+@pytest.mark.parametrize("scale", ["plain", pytest.param("depth", marks=pytest.mark.slow), "rezero"])
 def test_residual_jacobian_is_identity_plus_alpha_branch(scale):
     @jax.jit
     def measured(x):
@@ -167,7 +167,12 @@ def test_residual_jacobian_is_identity_plus_alpha_branch(scale):
 
 @pytest.mark.parametrize(
     "options",
-    [{"scale": "plain"}, {"scale": "depth"}, {"scale": "rezero"}, {"scale": "plain", "preactivation": False}],
+    [
+        {"scale": "plain"},
+        pytest.param({"scale": "depth"}, marks=pytest.mark.slow),  # as plain, with another number
+        {"scale": "rezero"},
+        {"scale": "plain", "preactivation": False},
+    ],
 )
 def test_the_probe_shows_eigenvalues_one_plus_lambda(options):
     """The eigenvalues that the probe records of a block are 1 + α λ, λ those of its branch's Jacobian, by NumPy."""
