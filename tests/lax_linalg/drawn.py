@@ -13,9 +13,9 @@ import numpy as np
 from flax import linen, nnx
 
 
-def draw(seed: int, *shape: int, dtype: Any = np.float32) -> jax.Array:
-    """Standard normal numbers."""
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape).astype(dtype))
+def draw(seed: int, *shape: int, scale: float = 1.0, dtype: Any = np.float32) -> jax.Array:
+    """Normal numbers."""
+    return jnp.asarray((scale * np.random.default_rng(seed).standard_normal(shape)).astype(dtype))
 
 
 def parameters(shapes: Any, seed: int = 0) -> Any:
@@ -23,7 +23,7 @@ def parameters(shapes: Any, seed: int = 0) -> Any:
 
     def fill(path: Any, leaf: Any) -> jax.Array:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(np.zeros((*leaf.shape, 2), np.uint32))
+            return jax.random.wrap_key_data(jnp.asarray(np.zeros((*leaf.shape, 2), np.uint32)))
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return jnp.asarray(np.zeros(leaf.shape, leaf.dtype))
         name = jax.tree_util.keystr(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 
 import equinox as eqx
 import jax
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 from flax import nnx
 from hypothesis import given, settings, strategies as st
-from jax.test_util import check_grads
 
 import lax_linalg as la
 import models
@@ -24,9 +24,10 @@ from lax_linalg.jacobian.rows import row_entries, rows_cost
 from lax_linalg.jacobian.slabs import convolution_entries
 from lax_linalg.jacobian.structured import peak_entries, structured_cost
 from lax_linalg.jacobian.windows import windowed_cost, windowed_entries
+from tests.lax_linalg import drawn
+from tests.lax_linalg.gradients import check_gradient
 
-W = jnp.asarray(np.random.default_rng(0).standard_normal((4, 4)), jnp.float32)
-RNGS = nnx.Rngs(0)
+W = drawn.draw(0, 4, 4)
 
 
 def one(module):
@@ -34,13 +35,23 @@ def one(module):
     return lambda x: module(x[None])[0]
 
 
+def made(kind, *args, **options):
+    """A module with parameters from NumPy, as a function of one example."""
+    return one(drawn.module(lambda: kind(*args, rngs=nnx.Rngs(0), **options)))
+
+
 def reference(f, x):
-    return np.asarray(jax.jacfwd(f)(x)).reshape(-1, x.size)
+    return np.asarray(jax.jit(jax.jacfwd(f))(x)).reshape(-1, x.size)
+
+
+def ones(*shape):
+    """Not compiled."""
+    return jnp.asarray(np.ones(shape, np.float32))
 
 
 def composed(x):
     """Convolution, activation, convolution, activation, on 6×5 images of 2 channels."""
-    kernel = jnp.cos(jnp.arange(36.0)).reshape(3, 3, 2, 2)
+    kernel = np.cos(np.arange(36, dtype=np.float32)).reshape(3, 3, 2, 2)
     for _ in range(2):
         x = jnp.tanh(la.Convolution(kernel, (6, 5)).apply(x[None])[0])
     return x
@@ -57,19 +68,19 @@ STRUCTURED = {
     "constant": (lambda x: jnp.ones(5), (3,)),
     "pooled": (lambda x: nnx.avg_pool(jnp.tanh(x)[None], (2, 2), (2, 2))[0], (4, 4, 2)),
     "composed": (composed, (6, 5, 2)),
-    "linear": (one(nnx.Linear(4, 3, rngs=RNGS)), (2, 4)),
-    "conv": (one(models.Conv(2, 3, 3, rngs=RNGS)), (4, 5, 2)),
-    "circular": (one(models.Conv(2, 3, (3, 2), padding="circular", strides=2, rngs=RNGS)), (4, 6, 2)),
-    "nnx circular": (one(nnx.Conv(2, 3, (3, 3), padding="CIRCULAR", rngs=RNGS)), (4, 4, 2)),
-    "conv 1-D": (one(nnx.Conv(2, 3, 3, kernel_dilation=2, rngs=RNGS)), (7, 2)),
-    "groups": (one(nnx.Conv(4, 6, (3, 3), feature_group_count=2, rngs=RNGS)), (5, 4, 4)),
-    "block": (one(models.ResidualBlock(2, activation="gelu", scale="depth", depth=4, rngs=RNGS)), (4, 4, 2)),
-    "resnet": (one(models.ResNet(input_shape=(8, 8, 1), num_classes=3, widths=(2, 4), rngs=RNGS)), (8, 8, 1)),
+    "linear": (made(nnx.Linear, 4, 3), (2, 4)),
+    "conv": (made(models.Conv, 2, 3, 3), (4, 5, 2)),
+    "circular": (made(models.Conv, 2, 3, (3, 2), padding="circular", strides=2), (4, 6, 2)),
+    "nnx circular": (made(nnx.Conv, 2, 3, (3, 3), padding="CIRCULAR"), (4, 4, 2)),
+    "conv 1-D": (made(nnx.Conv, 2, 3, 3, kernel_dilation=2), (7, 2)),
+    "groups": (made(nnx.Conv, 4, 6, (3, 3), feature_group_count=2), (5, 4, 4)),
+    "block": (made(models.ResidualBlock, 2, activation="gelu", scale="depth", depth=4), (4, 4, 2)),
+    "resnet": (made(models.ResNet, input_shape=(8, 8, 1), num_classes=3, widths=(2, 4)), (8, 8, 1)),
 }
 
 
 @pytest.mark.parametrize("name", STRUCTURED)
-def test_structure_is_jacfwd(name, key):
+def test_structure_is_jacfwd(name):
     f, shape = STRUCTURED[name]
 
     @jax.jit
@@ -78,7 +89,7 @@ def test_structure_is_jacfwd(name, key):
         rows = row_entries(derivative_graph(f, x), J.shape[0], J.dtype)
         return la.materialize(J, method="structured"), rows, la.materialize(J.structure), jax.jacfwd(f)(x)
 
-    x = jax.random.normal(key, shape)
+    x = drawn.draw(0, *shape)
     entries, rows, operators, expected = all_ways(x)
     expected = np.asarray(expected).reshape(-1, x.size)
     np.testing.assert_allclose(entries, expected, atol=2e-6)
@@ -136,26 +147,26 @@ def test_bands_of_image_rows_and_windows_of_pixels_are_jacfwd(spatial, sizes, st
 
 
 def test_bands_serve_where_they_cost_less_and_images_without_wrapping_only():
-    conv = la.Convolution(jnp.ones((3, 3, 2, 2)), (12, 4))
-    graph = derivative_graph(lambda x: conv.apply(jnp.tanh(conv.apply(x[None])))[0], jnp.ones((12, 4, 2)))
+    conv = la.Convolution(ones(3, 3, 2, 2), (12, 4))
+    graph = derivative_graph(lambda x: conv.apply(jnp.tanh(conv.apply(x[None])))[0], ones(12, 4, 2))
     assert banded_cost(graph) < 0.3 * 2 * 96**3
     assert structured_cost(graph, (96, 96)) == min(banded_cost(graph), windowed_cost(graph)) + 2 * 96**2
-    large = la.Convolution(jnp.ones((3, 3, 2, 2)), (16, 16))
+    large = la.Convolution(ones(3, 3, 2, 2), (16, 16))
     costs = [
         (banded_cost(graph), windowed_cost(graph))
-        for at in (large, la.Convolution(jnp.ones((3, 3, 2, 2)), (3, 2)))
+        for at in (large, la.Convolution(ones(3, 3, 2, 2), (3, 2)))
         for graph in [derivative_graph(lambda x, at=at: at.apply(at.apply(x[None]))[0], jnp.ones((*at.spatial, 2)))]
     ]
     assert costs[0][1] < costs[0][0] and costs[1][0] < costs[1][1]  # windows pay where the image is larger than they
-    around = la.Convolution(jnp.ones((3, 3, 2, 2)), (12, 4), padding="circular")
+    around = la.Convolution(ones(3, 3, 2, 2), (12, 4), padding="circular")
     for f in (lambda x: around.apply(around.apply(x[None]))[0], jnp.tanh, lambda x: x[1:]):
-        graph = derivative_graph(f, jnp.ones((12, 4, 2)))
+        graph = derivative_graph(f, ones(12, 4, 2))
         assert banded_cost(graph) is None and windowed_cost(graph) is None
 
 
 def test_windows_and_rows_take_little_memory_beside_the_matrix():
-    large = la.Convolution(jnp.ones((3, 3, 8, 8)), (32, 32))
-    graph = derivative_graph(lambda x: large.apply(jnp.tanh(large.apply(x[None])))[0], jnp.ones((32, 32, 8)))
+    large = la.Convolution(ones(3, 3, 8, 8), (32, 32))
+    graph = derivative_graph(lambda x: large.apply(jnp.tanh(large.apply(x[None])))[0], ones(32, 32, 8))
     assert peak_entries(graph, (8192, 8192)) == 8192 * 5 * 5 * 8  # a window for each output
     assert peak_entries(graph, (8192, 8192), shared=True) == 8192 * 8192
     square = jnp.ones((30, 30))
@@ -183,13 +194,18 @@ def test_calls_that_give_integers_too_are_not_taken_for_constants():
 
 def test_few_outputs_go_back_through_the_maps():
     """A classifier's ten rows cost less from the output's side; strides, dilations and padding of any kind too."""
-    model = models.ResNet(input_shape=(8, 8, 1), num_classes=3, widths=(2, 4), rngs=RNGS)
-    graph = derivative_graph(one(model), jnp.ones((8, 8, 1)))
+    graph = derivative_graph(STRUCTURED["resnet"][0], ones(8, 8, 1))
     assert structured_cost(graph, (3, 64)) == rows_cost(graph, 3) + 2 * 3 * 64
-    odd = la.Convolution(jnp.cos(jnp.arange(36.0)).reshape(3, 2, 2, 3), (7, 4), 3, ((4, 1), (0, 2)), (2, 1))
-    graph = derivative_graph(lambda x: odd.apply(x[None])[0], jnp.ones((7, 4, 2)))
-    entries = row_entries(graph, odd.shape[0], jnp.float32)
-    np.testing.assert_allclose(entries, la.materialize(odd), atol=1e-6)
+    odd = la.Convolution(
+        np.cos(np.arange(36, dtype=np.float32)).reshape(3, 2, 2, 3), (7, 4), 3, ((4, 1), (0, 2)), (2, 1)
+    )
+
+    @jax.jit
+    def both(odd):
+        graph = derivative_graph(lambda x: odd.apply(x[None])[0], ones(7, 4, 2))
+        return row_entries(graph, odd.shape[0], jnp.float32), la.materialize(odd)
+
+    np.testing.assert_allclose(*both(odd), atol=1e-6)
 
 
 def kinds(A):
@@ -197,14 +213,14 @@ def kinds(A):
 
 
 def test_layers_are_diagonal_times_operator_blocks_identity_plus_j_networks_products():
-    x = jnp.ones((4, 5, 2)) / 3
-    conv = models.Conv(2, 2, 3, rngs=RNGS)
-    assert kinds(la.jacobian(one(conv), x).structure) == ["Convolution"]
-    assert kinds(la.jacobian(lambda x: jnp.tanh(one(conv)(x)), x).structure) == ["Diagonal", "Convolution"]
-    block = la.jacobian(one(models.ResidualBlock(2, rngs=RNGS)), x).structure
+    x = ones(4, 5, 2) / 3
+    conv = made(models.Conv, 2, 2, 3)
+    assert kinds(la.jacobian(conv, x).structure) == ["Convolution"]
+    assert kinds(la.jacobian(lambda x: jnp.tanh(conv(x)), x).structure) == ["Diagonal", "Convolution"]
+    block = la.jacobian(made(models.ResidualBlock, 2), x).structure
     assert kinds(block) == ["UniformScaling", "Product"]
     assert kinds(block.terms[1]) == ["Convolution", "Diagonal", "Convolution", "Diagonal"]
-    transposed = la.jacobian(lambda x: jnp.tanh(one(conv)(x)), x).T.structure
+    transposed = la.jacobian(lambda x: jnp.tanh(conv(x)), x).T.structure
     assert kinds(transposed) == ["Convolution", "Diagonal"]
 
     def deep(x):
@@ -240,18 +256,24 @@ def test_slabs_are_the_convolutions_entries(spatial, kernel, stride, dilation, g
         m, n = A.shape
         here = convolution_entries(A, d, into=lambda _: jnp.zeros((m, n)))
         there = convolution_entries(A, d, transposed=True, into=lambda _: jnp.zeros((n, m)))
-        return convolution_entries(A, d), convolution_entries(A, d, transposed=True).T, here, there.T
+        there_anew = convolution_entries(A, d, transposed=True)
+        return convolution_entries(A, d), there_anew.T, here, there.T, d[:, None] * (A @ jnp.eye(n))
 
-    expected = np.asarray(d)[:, None] * np.asarray(jax.jit(lambda A: A @ jnp.eye(A.shape[1]))(A))
-    for matrix in entries(A, d):
+    *found, expected = entries(A, d)
+    for matrix in found:
         np.testing.assert_allclose(matrix, expected, atol=1e-6)
+
+
+@functools.cache
+def composed_reference(dtype):
+    x = drawn.draw(0, 6, 5, 2, dtype=dtype)
+    return x, np.asarray(jax.jit(jax.jacfwd(composed, holomorphic=dtype == "complex64"))(x)).reshape(60, 60)
 
 
 @pytest.mark.parametrize("method", ["dense", "structured", "coloured"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
-def test_every_route_gives_the_same_matrix(method, dtype, key):
-    x = jax.random.normal(key, (6, 5, 2)).astype(dtype)
-    expected = jax.jit(jax.jacfwd(composed, holomorphic=dtype == "complex64"))(x).reshape(60, 60)
+def test_every_route_gives_the_same_matrix(method, dtype):
+    x, expected = composed_reference(dtype)
     matrix = la.materialize(la.jacobian(composed, x, method=method))
     tolerance = 0.1 if dtype == "bfloat16" else 1e-5
     np.testing.assert_allclose(np.asarray(matrix, np.complex64), np.asarray(expected, np.complex64), atol=tolerance)
@@ -259,12 +281,16 @@ def test_every_route_gives_the_same_matrix(method, dtype, key):
 
 
 @pytest.mark.parametrize("method", ["structured", "coloured"])
-def test_under_transformations(method, key, x64):
-    xs = jax.random.normal(key, (2, 6, 5, 2), "float64")
-    matrices = jax.jit(jax.vmap(lambda x: la.materialize(la.jacobian(composed, x, method=method))))(xs)
-    np.testing.assert_allclose(matrices[1], jax.jit(jax.jacfwd(composed))(xs[1]).reshape(60, 60), atol=1e-12)
-    size = jax.jit(lambda x: la.norm(la.jacobian(composed, x, method=method)))
-    check_grads(size, (xs[0],), 1, modes=["rev"])
+def test_under_transformations(method, x64):
+    xs = drawn.draw(0, 2, 6, 5, 2, dtype=np.float64)
+
+    @jax.jit
+    def found_and_expected(xs):
+        found = jax.vmap(lambda x: la.materialize(la.jacobian(composed, x, method=method)))(xs)
+        return found[1], jax.jacfwd(composed)(xs[1]).reshape(60, 60)
+
+    np.testing.assert_allclose(*found_and_expected(xs), atol=1e-12)
+    check_gradient(lambda x: la.norm(la.jacobian(composed, x, method=method)), xs[0])
 
 
 # --- colours ---
@@ -278,7 +304,7 @@ def test_colours_of_images_are_as_few_as_a_row_has_entries():
         assert len(set(colors.tolist())) == colors.size
     pattern = np.zeros((60, 60), bool)
     pattern[found.rows, found.columns] = True
-    assert (np.asarray(la.materialize(la.jacobian(composed, jnp.ones((6, 5, 2)), method="dense")))[~pattern] == 0).all()
+    assert (np.asarray(la.materialize(la.jacobian(composed, ones(6, 5, 2), method="dense")))[~pattern] == 0).all()
     assert coloring_of(composed, jnp.zeros((6, 5, 2))) is found  # once per architecture
     assert coloring_of(composed, jnp.zeros((6, 4, 2))) is not found
 
@@ -293,7 +319,7 @@ class TwoConvolutions(nnx.Module):
 
 def test_a_model_of_the_same_architecture_is_not_coloured_again():
     def found(width, seed, size):
-        model = TwoConvolutions(width, rngs=nnx.Rngs(seed))
+        model = drawn.module(lambda: TwoConvolutions(width, rngs=nnx.Rngs(0)), seed)
 
         def matrices(x):
             return la.materialize(la.layer_jacobians(model, x, "end_to_end")["end_to_end"], method="coloured")
@@ -318,24 +344,24 @@ def wheel(x):
     return x * jnp.roll(x, 1)
 
 
-def test_asdex_finds_the_pattern_where_the_program_gives_none(key):
-    x = jax.random.normal(key, (8,))
+def test_asdex_finds_the_pattern_where_the_program_gives_none():
+    x = drawn.draw(0, 8)
     assert la.jacobian(largest, x).structure is None
     np.testing.assert_allclose(la.materialize(la.jacobian(largest, x, method="coloured")), reference(largest, x))
     assert coloring_of(largest, x).count == 1 and coloring_of(largest, x).mode == "reverse"
-    x = jax.random.normal(key, (7,))
+    x = drawn.draw(0, 7)
     np.testing.assert_allclose(la.materialize(la.jacobian(wheel, x, method="coloured")), reference(wheel, x))
     assert coloring_of(wheel, x).count == 3
 
 
-def test_wide_jacobians_colour_their_rows(key):
-    x = jax.random.normal(key, (12,))
+def test_wide_jacobians_colour_their_rows():
+    x = drawn.draw(0, 12)
     f = lambda x: jnp.sin(x).reshape(4, 3).sum(1)  # noqa: E731
     assert coloring_of(f, x).mode == "reverse"
     np.testing.assert_allclose(la.materialize(la.jacobian(f, x, method="coloured")), reference(f, x), atol=1e-6)
 
 
-def test_without_asdex_the_dense_route_serves_and_says_so(monkeypatch, key):
+def test_without_asdex_the_dense_route_serves_and_says_so(monkeypatch):
     def big(x):
         return nnx.max_pool(jnp.cos(x)[None], (2, 2), (1, 1), padding="SAME")[0]
 
@@ -347,7 +373,7 @@ def test_without_asdex_the_dense_route_serves_and_says_so(monkeypatch, key):
         return given(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    x = jax.random.normal(key, (12, 12, 1))
+    x = drawn.draw(0, 12, 12, 1)
     with pytest.warns(RuntimeWarning, match="formed by all products: .*asdex.*cannot be imported .AttributeError"):
         matrix = la.materialize(la.jacobian(big, x))
     np.testing.assert_allclose(matrix, reference(big, x), atol=1e-6)
@@ -359,30 +385,29 @@ def test_without_asdex_the_dense_route_serves_and_says_so(monkeypatch, key):
 
 
 def test_the_choice_follows_the_counted_cost():
-    images = jnp.zeros((8, 8, 4))
-    conv = models.Conv(4, 4, 3, rngs=RNGS)
-    route = la.jacobian(one(conv), images).route()
+    images = 0 * ones(8, 8, 4)
+    conv = made(models.Conv, 4, 4, 3)
+    route = la.jacobian(conv, images).route()
     assert route.method == "structured" and route.flops["structured"] < route.flops["dense"] / 40
     assert la.jacobian(jax.nn.softmax, jnp.zeros(8)).route().method == "dense"
-    two = la.jacobian(lambda x: one(conv)(jnp.tanh(one(conv)(x))), jnp.zeros((16, 16, 4)))
+    two = la.jacobian(lambda x: conv(jnp.tanh(conv(x))), 0 * ones(16, 16, 4))
     assert min(two.route().flops, key=two.route().flops.get) == two.route().method != "dense"
     assert la.jacobian(jnp.tanh, images, mode="forward").route().method == "dense"
     small = la.jacobian(composed, jnp.zeros((6, 5, 2)), memory_budget=1000)
     assert "structured" not in small.route().flops  # its intermediate batch would not fit
 
 
-def test_linear_layers_are_factorised_once_for_the_whole_batch(key):
+def test_linear_layers_are_factorised_once_for_the_whole_batch():
     def count(f):
-        J = la.layer_jacobians({"f": f}, jax.random.normal(key, (5, 4)))["f"]
+        J = la.layer_jacobians({"f": f}, drawn.draw(0, 5, 4))["f"]
         return str(jax.make_jaxpr(la.svdvals)(J)).count("f32[5,4,4]")
 
     assert count(lambda x: W @ x + 1) == 0
     assert count(lambda x: jnp.tanh(W @ x)) > 0
 
 
-def test_one_linear_map_has_the_singular_values_of_its_structure(key):
-    conv = models.Conv(2, 2, 3, padding="circular", rngs=RNGS)
-    J = la.jacobian(one(conv), jnp.ones((4, 4, 2)))
+def test_one_linear_map_has_the_singular_values_of_its_structure():
+    J = la.jacobian(made(models.Conv, 2, 2, 3, padding="circular"), ones(4, 4, 2))
     expected = np.linalg.svd(la.materialize(J), compute_uv=False)
     np.testing.assert_allclose(la.svdvals(J), expected, atol=1e-5)
     np.testing.assert_allclose(la.svdvals(J.T), expected, atol=1e-5)
@@ -397,9 +422,9 @@ def test_a_layer_above_the_memory_limit_is_named():
         la.materialize(J["wide"])
 
 
-def test_memory_is_reused(key):
-    x = jax.random.normal(key, (4, 4, 2))
-    for f in (one(models.Conv(2, 2, 3, rngs=RNGS)), jax.nn.softmax):
+def test_memory_is_reused():
+    x = drawn.draw(0, 4, 4, 2)
+    for f in (made(models.Conv, 2, 2, 3), jax.nn.softmax):
         J = la.jacobian(f, x)
         old = jnp.full((32, 32), jnp.nan)
         where = old.unsafe_buffer_pointer()
@@ -407,7 +432,7 @@ def test_memory_is_reused(key):
         np.testing.assert_allclose(new, reference(f, x), atol=1e-6)
         assert old.is_deleted()
     assert where is not None
-    J = la.jacobian(one(models.Conv(2, 2, 3, rngs=RNGS)), x)
+    J = la.jacobian(made(models.Conv, 2, 2, 3), x)
     first = la.materialize(J)
     where = first.unsafe_buffer_pointer()
     assert la.materialize(J, out=first).unsafe_buffer_pointer() == where

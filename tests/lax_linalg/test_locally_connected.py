@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
-from jax.test_util import check_grads
 
 import lax_linalg as la
 from lax_linalg.operators.window import occurrences
+from tests.lax_linalg.gradients import check_gradient
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:
@@ -113,7 +113,7 @@ def test_the_seed_formula(n, k, s, p, seed, dtype):
     """W[m, j] = Σ_t w_t δ(j, m S − P + t), for the tied and the untied map."""
     hypothesis.assume(n + 2 * p >= k)
     with jax.enable_x64(True):
-        seed_formula(n, k, s, p, jnp.asarray(draw(seed, k) * (1 + 1j if dtype == "complex64" else 1)).astype(dtype))
+        seed_formula(n, k, s, p, (draw(seed, k) * (1 + 1j if dtype == "complex64" else 1)).astype(jnp.dtype(dtype)))
 
 
 def seed_formula(n, k, s, p, w):
@@ -124,8 +124,12 @@ def seed_formula(n, k, s, p, w):
     for m, t in np.ndindex(want.shape[0], k):
         if 0 <= m * s - p + t < n:
             want[m, m * s - p + t] += w[t]
-    eye = jnp.eye(n, dtype=C.dtype)
-    entries, tied, product = jax.jit(lambda C: (la.materialize(C), C.untie().tie().kernel, C @ eye))(C)
+
+    @jax.jit
+    def everything(C):
+        return la.materialize(C), C.untie().tie().kernel, C @ jnp.eye(n, dtype=C.dtype)
+
+    entries, tied, product = map(np.asarray, everything(C))
     assert entries.dtype == tied.dtype == product.dtype == w.dtype
     np.testing.assert_array_equal(entries, want)
     np.testing.assert_allclose(product.astype(complex), want.astype(complex), atol=10 * eps)
@@ -137,33 +141,41 @@ def seed_formula(n, k, s, p, w):
 
 def test_transformations(x64):
     A = CASES["valid"]()
-    x = jnp.asarray(draw(4, A.shape[1]))
-    stack = jax.tree.map(lambda k: jnp.stack([k, 2 * k]), A)
-    np.testing.assert_allclose(jax.vmap(lambda A: A @ x)(stack)[1], 2 * (A @ x), atol=1e-12)
-    np.testing.assert_allclose(jax.vmap(lambda A: A.tie().kernel)(stack)[1], 2 * A.tie().kernel, atol=1e-12)
+    x = draw(4, A.shape[1])
+    stack = jax.tree.map(lambda k: np.stack([k, 2 * k]), A)
+    both = lambda A: (A @ x, A.tie().kernel)  # noqa: E731
+    together, each = jax.jit(lambda stack, A: (jax.vmap(both)(stack), both(A)))(stack, A)
+    for found, expected in zip(together, each):
+        np.testing.assert_allclose(found[1], 2 * np.asarray(expected), atol=1e-12)
     assert jax.eval_shape(lambda A: A @ x, A).shape == (A.shape[0],)
 
     def size(kernel):
         B = la.LocallyConnected(kernel, A.spatial, padding="valid")
         return la.opnorm(B) + la.project(B, la.Convolution).distance + la.opnorm(B, 1) + la.norm(B)
 
-    check_grads(jax.jit(size), (A.kernel,), order=1, modes=["rev"], rtol=1e-5, atol=1e-5)
+    check_gradient(size, A.kernel, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.complex64])
 def test_dtypes(dtype):
-    A = la.LocallyConnected(jnp.asarray(draw(5, 3, 2, 1, 2)).astype(dtype), 3, padding=((1, 0),))
-    assert A.dtype == dtype and (A @ jnp.ones(3, dtype)).dtype == dtype and A.tie().dtype == dtype
+    A = la.LocallyConnected(draw(5, 3, 2, 1, 2).astype(jnp.dtype(dtype)), 3, padding=((1, 0),))
+
+    @jax.jit
+    def everything(A):
+        return A @ jnp.ones(3, dtype), A.tie(), la.materialize(A).sum(1), la.svdvals(A)
+
+    product, tied, sums, values = everything(A)
+    assert A.dtype == product.dtype == tied.dtype == dtype
     tolerance = 0.1 if jnp.finfo(dtype).bits == 16 else 1e-5
-    np.testing.assert_allclose(A @ jnp.ones(3, dtype), la.materialize(A).sum(1), rtol=tolerance, atol=tolerance)
-    assert la.svdvals(A).dtype == jnp.float32
+    np.testing.assert_allclose(product, sums, rtol=tolerance, atol=tolerance)
+    assert values.dtype == jnp.float32
 
 
 def test_errors_and_printing():
     with pytest.raises(la.DimensionMismatch, match=r"outputs at \[4\] positions, the kernel holds weights for \[3\]"):
-        la.LocallyConnected(jnp.ones((3, 3, 1, 1)), 4)
+        la.LocallyConnected(np.ones((3, 3, 1, 1)), 4)
     with pytest.raises(la.DimensionMismatch, match="a kernel is "):
-        la.LocallyConnected(jnp.ones((3, 3, 1)), 4)
+        la.LocallyConnected(np.ones((3, 3, 1)), 4)
     with pytest.raises(la.UnknownNameError, match="did you mean 'circular'"):
-        la.LocallyConnected(jnp.ones((3, 3, 1, 1)), 3, padding="circulr")
+        la.LocallyConnected(np.ones((3, 3, 1, 1)), 3, padding="circulr")
     assert repr(CASES["image"]()) == "18×40 LocallyConnected{float32} 3×3, 2→3, stride 2, pad 1"

@@ -10,6 +10,7 @@ from flax import nnx
 
 import lax_linalg as la
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
+from tests.lax_linalg import drawn
 
 
 def layer(h, parameters):
@@ -18,33 +19,36 @@ def layer(h, parameters):
 
 
 @pytest.fixture
-def stack(key):
-    return jax.random.normal(key, (5, 4, 4)) / 2, jax.random.normal(key, (5, 4))
+def stack():
+    return drawn.draw(0, 5, 4, 4, scale=0.5), drawn.draw(1, 5, 4)
 
 
-def test_every_layer_of_a_stack_at_its_own_input(key, stack):
-    h = jax.random.normal(key, (4,))
+def test_every_layer_of_a_stack_at_its_own_input(stack):
+    h = drawn.draw(2, 4)
     J = la.scan_jacobians(layer, h, stack)
     assert repr(J) == "5 × 4×4 Jacobian{float32} of layer at (4,)"
     matrices, spectra = la.materialize(J), la.svdvals(J)
     step = jax.jit(lambda h, x: (layer(h, x)[0], jax.jacfwd(lambda h: layer(h, x)[0])(h)))
+    Ws, bs = map(np.asarray, stack)
     for l in range(5):
         np.testing.assert_allclose(J[l].x, h, atol=1e-6)
-        h, expected = step(h, (stack[0][l], stack[1][l]))
+        h, expected = step(h, (Ws[l], bs[l]))
         np.testing.assert_allclose(matrices[l], expected, atol=1e-6)
         np.testing.assert_allclose(spectra[l], np.linalg.svd(expected, compute_uv=False), atol=1e-6)
 
 
-def test_batches_of_examples(key, stack):
-    h = jax.random.normal(key, (3, 4))
+def test_batches_of_examples(stack):
+    h = drawn.draw(2, 3, 4)
     J = la.scan_jacobians(layer, h, stack, batched=True)
     assert (J.shape, len(J), len(J[2])) == ((5, 3, 4, 4), 5, 3)
-    single = [la.scan_jacobians(layer, h[b], stack) for b in range(3)]
-    for b in range(3):
-        np.testing.assert_allclose(la.materialize(J)[:, b], la.materialize(single[b]), atol=1e-6)
-    np.testing.assert_allclose(la.svdvals(J)[:, 1], la.svdvals(single[1]), atol=1e-6)
-    v = jax.random.normal(key, (5, 3, 4))
-    np.testing.assert_allclose(J @ v, jnp.einsum("lbij,lbj->lbi", la.materialize(J), v), atol=1e-5)
+    v = drawn.draw(3, 5, 3, 4)
+    matrices, spectra, product = jax.jit(lambda J, v: (la.materialize(J), la.svdvals(J), J @ v))(J, v)
+    of_one = jax.jit(lambda J: (la.materialize(J), la.svdvals(J)))
+    for b, at in enumerate(np.asarray(h)):
+        single = of_one(la.scan_jacobians(layer, jnp.asarray(at), stack))
+        np.testing.assert_allclose(np.asarray(matrices)[:, b], single[0], atol=1e-6)
+        np.testing.assert_allclose(np.asarray(spectra)[:, b], single[1], atol=1e-6)
+    np.testing.assert_allclose(product, np.einsum("lbij,lbj->lbi", matrices, v), atol=1e-5)
 
 
 def test_compile_time_does_not_depend_on_the_depth(stack):
@@ -56,10 +60,12 @@ def test_compile_time_does_not_depend_on_the_depth(stack):
 
 
 @pytest.mark.parametrize("cell", [nnx.SimpleCell, nnx.GRUCell, nnx.LSTMCell])
-def test_recurrent_cells(cell, key):
-    cell = cell(2, 3, rngs=nnx.Rngs(0))
-    xs = jax.random.normal(key, (6, 2))
-    h0 = jax.tree.map(lambda a: jnp.full_like(a[0], 0.1), cell.initialize_carry((1, 2), nnx.Rngs(0)))
+def test_recurrent_cells(cell):
+    kind = cell
+    cell = drawn.module(lambda: kind(2, 3, rngs=nnx.Rngs(0)))
+    xs = drawn.draw(0, 6, 2)
+    carry = jax.eval_shape(lambda: kind(2, 3, rngs=nnx.Rngs(0)).initialize_carry((1, 2), nnx.Rngs(0)))
+    h0 = jax.tree.map(lambda a: jnp.asarray(np.full(a.shape[1:], 0.1, a.dtype)), carry)
     J = la.recurrent_jacobians(cell, h0, xs)
     matrices = la.materialize(J)
     flat, unravel = jax.flatten_util.ravel_pytree(h0)
@@ -71,20 +77,20 @@ def test_recurrent_cells(cell, key):
         return jax.flatten_util.ravel_pytree(h)[0]
 
     step = jax.jit(lambda h, x: (advance(h, x[None]), jax.jacfwd(advance)(h, x[None])))
-    at = flat
-    for t in range(6):
-        at, expected = step(at, xs[t])
+    at, matrices = flat, np.asarray(matrices)
+    for t, x in enumerate(np.asarray(xs)):
+        at, expected = step(at, x)
         np.testing.assert_allclose(matrices[t], expected, atol=1e-5)
     product = jax.jit(jax.jacfwd(advance))(flat, xs)
     np.testing.assert_allclose(np.linalg.multi_dot(np.asarray(matrices)[::-1]), product, atol=1e-5)
 
 
-def test_the_products_exponents_without_matrices(key):
-    W = jax.random.normal(key, (4, 4))
+def test_the_products_exponents_without_matrices():
+    W = drawn.draw(0, 4, 4)
     cell = jax.tree_util.Partial(lambda W, h, x: jnp.tanh(W @ h + x), W)
-    h0, xs = jnp.zeros(4), jax.random.normal(key, (40, 4))
+    h0, xs = jnp.asarray(np.zeros(4, np.float32)), drawn.draw(1, 40, 4)
     J = la.recurrent_jacobians(cell, h0, xs)
-    two = jnp.stack([h0, h0 + 0.1])
+    two = np.stack([np.zeros(4), np.full(4, 0.1)]).astype(np.float32)
 
     @jax.jit
     def exponents(J, two):
@@ -117,11 +123,13 @@ def test_finite_time_exponents_are_the_products_singular_values(dtype, x64):
 
 
 def test_finite_time_exponents_of_products_beyond_the_number_range():
-    D = jnp.diag(jnp.array([1e3, 1.0, 1e-3]))
-    Q = jnp.linalg.qr(jax.random.normal(jax.random.key(1), (3, 3)))[0]
-    found = la.finite_time_lyapunov(jnp.stack([Q.T, *[D] * 50, Q]))
-    np.testing.assert_allclose(found.log_svdvals, 50 * jnp.log(jnp.array([1e3, 1.0, 1e-3])), rtol=1e-5, atol=1e-4)
-    assert jnp.isneginf(la.finite_time_lyapunov(jnp.zeros((3, 2, 2))).exponents).all()
+    d = np.array([1e3, 1.0, 1e-3])
+    Q = np.linalg.qr(drawn.draw(1, 3, 3))[0]
+    steps = np.stack([Q.T, *[np.diag(d)] * 50, Q]).astype(np.float32)
+    exponents = jax.jit(la.finite_time_lyapunov)
+    found = exponents(steps)
+    np.testing.assert_allclose(found.log_svdvals, 50 * np.log(d), rtol=1e-5, atol=1e-4)
+    assert np.isneginf(exponents(np.zeros_like(steps)).exponents).all()
 
 
 def blow(h, x):
