@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -34,7 +33,7 @@ def test_a_spectrum_of_the_ensemble_is_consistent_and_others_are_not():
     n = 80
     spectrum = LAW.spectrum(jax.random.key(7), n)
     assert la.compare(spectrum, LAW, samples=59).consistent
-    assert not la.compare(1.1 * spectrum, LAW, samples=59).consistent
+    assert not la.compare(1.1 * np.asarray(spectrum), LAW, samples=59).consistent
     # independent draws from the very same law do not repel, so they are no spectrum
     free = la.compare(LAW.sample(jax.random.key(7), n), LAW, samples=59)
     assert not free.consistent and free.p_value <= 2 / 60 + 1e-12
@@ -50,26 +49,26 @@ def test_p_values_are_uniform_under_the_null():
 def test_point_masses_count_up_to_rounding():
     tall = la.MarchenkoPastur(2.0)
     assert la.compare(tall.spectrum(jax.random.key(1), 60), tall, samples=0).ks < 0.05
-    assert la.compare(1 + 1e-6 * jnp.arange(-5.0, 6.0), la.Haar(), samples=0).ks == 0
+    assert la.compare(1 + 1e-6 * np.arange(-5.0, 6.0, dtype=np.float32), la.Haar(), samples=0).ks == 0
 
 
 def test_complex_eigenvalues_are_compared_by_modulus():
     law = la.CircularLaw()
     z = law.spectrum(jax.random.key(2), 60)
     assert la.compare(z, law, samples=39).consistent
-    assert not la.compare(0.7 * z, law, samples=39).consistent
+    assert not la.compare(0.7 * np.asarray(z), law, samples=39).consistent
     with pytest.raises(LinearAlgebraError, match="law on the real line"):
         la.compare(z, LAW)
 
 
 def test_input_it_refuses():
     with pytest.raises(DimensionMismatch, match=r"shape \[2, 2\]"):
-        la.compare(jnp.eye(2), LAW)
+        la.compare(np.eye(2), LAW)
     with pytest.raises(NonFiniteError, match="1 of 2"):
-        la.compare(jnp.array([1.0, jnp.nan]), LAW)
+        la.compare(np.array([1.0, np.nan]), LAW)
     with pytest.raises(LinearAlgebraError, match="value -1"):
-        la.compare(jnp.array([-1.0, 1.0]), la.MarchenkoPastur())
+        la.compare(np.array([-1.0, 1.0]), la.MarchenkoPastur())
     with pytest.raises(LinearAlgebraError, match="level"):
-        la.compare(jnp.ones(2), LAW, level=2.0)
+        la.compare(np.ones(2), LAW, level=2.0)
     with pytest.raises(LinearAlgebraError, match="samples"):
-        la.compare(jnp.ones(2), LAW, samples=-1)
+        la.compare(np.ones(2), LAW, samples=-1)
