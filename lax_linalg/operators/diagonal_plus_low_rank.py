@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -222,6 +223,7 @@ def _(A: DiagonalPlusLowRank, B: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
 # --- systems and determinants ---
 
 
+@functools.partial(jax.jit, static_argnames="others")
 def _safeguarded(d: jax.Array, U: jax.Array, V: jax.Array, others: int = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
     """D' + U' V'ᴴ of the same value, in which the k smallest entries of D (and others) have moved to the second term.
 
@@ -242,6 +244,7 @@ def _safeguarded(d: jax.Array, U: jax.Array, V: jax.Array, others: int = 0) -> t
     return d.at[small].set(unit * phase), U, jnp.concatenate([V, columns], axis=1)
 
 
+@jax.jit
 def _capacitance(d: jax.Array, U: jax.Array, V: jax.Array) -> jax.Array:
     """C = I + Vᴴ D⁻¹ U, with det(D + U Vᴴ) = det D · det C."""
     return jnp.eye(U.shape[1], dtype=U.dtype) + V.conj().T @ (U / _column(d))

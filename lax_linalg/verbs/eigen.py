@@ -37,6 +37,7 @@ def sorted_eigenvalues(w: jax.Array) -> jax.Array:
     return jnp.sort(w)
 
 
+@jax.jit
 def sorted_eigen(w: jax.Array, v: jax.Array) -> Eigen:
     """Eigenpairs in the order of `sorted_eigenvalues`.
 

@@ -65,6 +65,7 @@ def lu(A: LinearOperator) -> LU:
     return LU(L, U, p)
 
 
+@jax.jit
 def _lu(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     m, n = a.shape
     k = min(m, n)

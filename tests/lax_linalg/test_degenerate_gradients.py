@@ -63,15 +63,18 @@ STRUCTURES = {
     "name", [pytest.param(n, marks=pytest.mark.slow if n.endswith("diagonal") else ()) for n in STRUCTURES]
 )
 def test_structured_norms_have_subgradients_everywhere(name, x64):
-    make = STRUCTURES[name]
-    for f in (la.norm, la.opnorm, lambda A: jnp.sum(la.svdvals(A)), lambda A: jnp.sum(la.svd(A).S)):
-        value = jax.jit(lambda d, f=f: f(make(d)))
-        gradient = jax.jit(jax.grad(value))
-        for d in (np.zeros(3), np.ones(3), np.array([1.0, 0.0, 0.0])):
-            g = np.asarray(gradient(d))
-            for k in range(3):
-                e = d + np.random.default_rng(k).standard_normal(3)
-                assert float(value(e)) >= float(value(d)) + g @ (e - d) - 1e-12 * (1 + float(value(e)))
+
+    def norms(d):
+        A = STRUCTURES[name](d)
+        return jnp.stack([la.norm(A), la.opnorm(A), jnp.sum(la.svdvals(A)), jnp.sum(la.svd(A).S)])
+
+    value, gradient = jax.jit(norms), jax.jit(jax.jacrev(norms))
+    for d in (np.zeros(3), np.ones(3), np.array([1.0, 0.0, 0.0])):
+        at, g = np.asarray(value(d)), np.asarray(gradient(d))
+        for k in range(3):
+            e = d + np.random.default_rng(k).standard_normal(3)
+            beyond = np.asarray(value(e))
+            assert (beyond >= at + g @ (e - d) - 1e-12 * (1 + beyond)).all()
 
 
 REFUSED = {
@@ -158,11 +161,15 @@ COMPOSITES = {
 
 def test_determinants_of_composites_leave_the_range_of_floats_only_where_their_value_does(x64):
     """And at a singular matrix their gradients are the cofactors, in a batch with regular ones, too."""
-    f = lambda x, y: jnp.stack([la.det(make(x, y)) for make in COMPOSITES.values()])  # noqa: E731
+
+    def f(x, y):  # each of the composites has an x of its own, so that one gradient is that of all
+        values = [la.det(make(own, y)) for make, own in zip(COMPOSITES.values(), x)]
+        return sum(values), jnp.stack(values)
+
     huge, tiny, zero = np.full(3, 1e200), np.full(3, 1e-200), np.array([0.0, 1.0, 1.0])
     batch = np.stack([huge, zero, np.r_[0.0, 1e200, 1e200]]), np.stack([tiny, np.ones(3), huge])
-    values = jax.jit(jax.vmap(f))(*batch)
-    gradients = jax.jit(jax.vmap(jax.jacrev(f)))(*batch)
+    program = jax.jit(jax.vmap(jax.value_and_grad(f, has_aux=True)))
+    (_, values), gradients = program(np.stack([batch[0]] * len(COMPOSITES), 1), batch[1])
     np.testing.assert_allclose(values, [np.ones(4), np.zeros(4), np.zeros(4)], rtol=1e-11)
     times = np.array([1, 3, 1, 1])[:, None]  # how often x_0 is a factor
     np.testing.assert_allclose(gradients[0], times * np.full(3, 1e-200), rtol=1e-11)
@@ -177,7 +184,7 @@ def test_the_determinant_of_diagonal_plus_low_rank_has_cofactors_where_the_diago
     plain = lambda d: la.det(jnp.diag(d) + u @ u.T)  # noqa: E731
     diagonals = np.array([[1.0, 2, 3, 4], [0, 2, 3, 4], [0, 0, 3, 4], [0, 0, 0, 4], [0, 0, 0, 0], [-1.0, 0.5, 2, 1]])
     diagonals[5, 0] = -1 / (1 + u[1, 0] ** 2 / 0.5 + 0.5 + 0.25)  # singular without a zero
-    want, got = (jax.jit(jax.vmap(jax.grad(f)))(diagonals) for f in (plain, structured))
+    want, got = map(np.asarray, jax.jit(jax.vmap(lambda d: (jax.grad(plain)(d), jax.grad(structured)(d))))(diagonals))
     np.testing.assert_allclose(got, want, atol=1e-11)
     assert abs(structured(diagonals[5])) < 1e-13
     np.testing.assert_allclose(jax.grad(structured)(diagonals[2]), want[2], atol=1e-12)
