@@ -13,6 +13,7 @@ import pytest
 import lax_linalg as la
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.jacobian.reuse import Written, _again, known_matrices, pattern_of, remember
+from tests.lax_linalg import drawn
 
 OPTIONS = {"method": "auto", "mode": "auto", "memory_budget": 2**26, "mesh": None}
 
@@ -32,12 +33,16 @@ def layer(spatial, options):
     return f
 
 
+def blank():
+    """A matrix of ones that nothing here has written."""
+    return jnp.asarray(np.ones((48, 48), np.float32))
+
+
 def case(number, *, spatial=(6, 4), kernel=(3, 3, 2, 2), **options):
     """(Jacobian, its matrix by jacfwd) for a random image and kernel."""
-    keys = jax.random.split(jax.random.key(number), 2)
     options = tuple(sorted(options.items()))
     cin = kernel[2] * dict(options).get("groups", 1)
-    x, kernel = jax.random.normal(keys[0], (*spatial, cin)), jax.random.normal(keys[1], kernel)
+    x, kernel = drawn.draw(2 * number, *spatial, cin), drawn.draw(2 * number + 1, *kernel)
     return la.jacobian(layer(spatial, options), x, kernel), reference(x, kernel, spatial, options)
 
 
@@ -103,8 +108,7 @@ def test_compositions(method, pattern, spatial):
         return x
 
     def at(number):
-        keys = jax.random.split(jax.random.key(number), 2)
-        return jax.random.normal(keys[0], (*spatial, 2)), jax.random.normal(keys[1], (3, 3, 2, 2)) / 4
+        return drawn.draw(2 * number, *spatial, 2), drawn.draw(2 * number + 1, 3, 3, 2, 2, scale=0.25)
 
     first = la.materialize(la.jacobian(two, *at(0), method=method))
     known, where = pattern_of(first), first.unsafe_buffer_pointer()
@@ -134,7 +138,7 @@ def test_only_the_array_itself_is_known():
     matrix = la.materialize(J)
     assert pattern_of(matrix) is not None
     set_outside = matrix.at[0, 47].set(1.0)
-    foreign = (matrix + 0.0, set_outside, matrix.T, jnp.ones((48, 48)), jnp.copy(matrix))
+    foreign = (matrix + 0.0, set_outside, matrix.T, blank(), jnp.copy(matrix))
     for other in foreign:
         assert pattern_of(other) is None
         np.testing.assert_allclose(la.materialize(J, out=other), wanted, atol=1e-5)
@@ -172,7 +176,7 @@ def test_under_transformations():
 
     matrix = la.materialize(J)
     np.testing.assert_allclose(jax.jit(again)(matrix, J.args[0]), wanted, atol=1e-5)
-    outer = jax.jit(again)(jnp.ones((48, 48)), J.args[0])
+    outer = jax.jit(again)(blank(), J.args[0])
     np.testing.assert_allclose(outer, wanted, atol=1e-5)
     assert pattern_of(outer) is None  # what a program of one's own returns is not known
     np.testing.assert_allclose(
@@ -184,12 +188,12 @@ def test_under_transformations():
 
     kept = la.materialize(J)
     gradient = jax.grad(size)(J.args[0], kept)
-    np.testing.assert_allclose(gradient, jax.grad(size)(J.args[0], jnp.ones((48, 48))), atol=1e-4)
+    np.testing.assert_allclose(gradient, jax.grad(size)(J.args[0], blank()), atol=1e-4)
     assert np.linalg.norm(gradient) > 0
 
 
 def test_a_function_that_became_another_is_written_anew():
-    x, kernel = jax.random.normal(jax.random.key(0), (6, 4, 2)), jax.random.normal(jax.random.key(1), (5, 5, 2, 2))
+    x, kernel = drawn.draw(0, 6, 4, 2), drawn.draw(1, 5, 5, 2, 2)
     taps = [5]
 
     def fickle(x, kernel):
@@ -225,7 +229,7 @@ def test_other_precisions():
 
     J, _ = case(0)
     x, kernel = J.x.astype(jnp.bfloat16), J.args[0].astype(jnp.bfloat16)
-    matrix = la.materialize(la.jacobian(rounded, x, kernel), out=jnp.ones((48, 48)))
+    matrix = la.materialize(la.jacobian(rounded, x, kernel), out=blank())
     again = la.materialize(la.jacobian(rounded, x, 2 * kernel), out=matrix)
     wanted = la.materialize(la.jacobian(rounded, x, 2 * kernel, method="dense"))
     np.testing.assert_allclose(again, wanted, atol=1e-2)
