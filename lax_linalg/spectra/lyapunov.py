@@ -140,7 +140,8 @@ def finite_time_lyapunov(
 
     def sweep(factors: Any, applied: Any) -> jax.Array:
         def advance(basis: jax.Array, member: Any) -> tuple[jax.Array, jax.Array]:
-            return jnp.linalg.qr(applied(member, basis))
+            Q, R = jnp.linalg.qr(applied(member, basis))
+            return Q, R  # a plain pair, which jax 0.11's result is not
 
         return jax.lax.scan(advance, jnp.eye(n, dtype=dtype), factors)[1]
 
