@@ -31,7 +31,10 @@ def test_none_is_left_out():
         assert f"`python -m docs.gallery.{name}`" in page and f"({name}.png)" in page
 
 
-@pytest.mark.parametrize("name", sorted(SMALL))
+QUICK = ("nearest_defective", "spectra_and_laws", "transient_growth")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(SMALL)])
 def test_draws(name, tmp_path, capsys):
     path = GALLERY / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"gallery_{name}", path)

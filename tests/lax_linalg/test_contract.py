@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +24,13 @@ from lax_linalg import dispatch, documentation
 EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23, "bfloat16": 2.0**-23}
 
 
-def eager(name: str, n: int, dtype: str) -> None:
+def eager(name: str, n: int, dtype: str, only: Collection[str] = ()) -> None:
     A, a = make(name, n, dtype)
     half = dtype == "bfloat16"
     if half and isinstance(A, la.Jacobian):  # the function itself runs in half precision
         a = np.asarray(la.materialize(A)).astype(np.float64)
     # entries of half precision are rounded, spectra are computed from the parameters
-    only = set(CHECKS) - {"diag"} if half else ()
+    only = set(only or CHECKS) - {"diag"} if half else only
     check_verbs(A, only, Reference(a, EPS[dtype], 2.0**-7 if half else 0.0))
 
 
@@ -62,12 +63,12 @@ def entries(name: str) -> None:
 
 CONDITIONS = {
     "entries": lambda name: entries(name),
-    "float64": lambda name: eager(name, 5, "float64"),
-    "complex128": lambda name: eager(name, 5, "complex128"),
-    "float32": lambda name: eager(name, 5, "float32"),
-    "bfloat16": lambda name: eager(name, 5, "bfloat16"),
-    "size 0": lambda name: eager(name, 0, "float64"),
-    "size 1": lambda name: eager(name, 1, "complex128"),
+    "float64": lambda name, only=(): eager(name, 5, "float64", only),
+    "complex128": lambda name, only=(): eager(name, 5, "complex128", only),
+    "float32": lambda name, only=(): eager(name, 5, "float32", only),
+    "bfloat16": lambda name, only=(): eager(name, 5, "bfloat16", only),
+    "size 0": lambda name, only=(): eager(name, 0, "float64", only),
+    "size 1": lambda name, only=(): eager(name, 1, "complex128", only),
     "jit": lambda name, only=(): check_verbs(make(name)[0], only, Reference(make(name)[1]), jitted),
     "vmap": lambda name, only=(): check_verbs(
         make(name)[0], only, Reference(make(name)[1]), vmapped(make(name, seed=1)[0])
@@ -83,8 +84,8 @@ DERIVATIVES = {"grad": ("wide dense",), "complex grad": ("diagonal",)}
 """Differentiating all verbs compiles for half a minute a case: these stand for the others in the short run."""
 
 
-COMPILED = ("jit", "vmap")
-"""Conditions that compile a program for each verb: in the short run a case takes every third verb, in turns."""
+WHOLE = ("entries", "float64", "size 0", *DERIVATIVES)
+"""Under the others a case of the short run takes every third verb, in turns: each compiles programs of its own."""
 
 
 def runs():
@@ -93,7 +94,7 @@ def runs():
     for i, name in enumerate(CASES):
         for condition in CONDITIONS:
             chosen = condition in ("entries", others[i % len(others)]) or name in DERIVATIVES.get(condition, ())
-            if chosen and condition in COMPILED:
+            if chosen and condition not in WHOLE:
                 share = list(CHECKS)[i // len(others) % 3 :: 3]
                 yield pytest.param(name, condition, {"only": share}, id=f"{name}-{condition}-third")
                 chosen = False

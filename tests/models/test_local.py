@@ -99,6 +99,7 @@ def test_regularisers_take_each_position_apart():
         make_penalty("ocnn", "layers/0", params, model)(params)
 
 
+@pytest.mark.slow
 def test_a_trained_layer_is_tied_and_both_are_measured(tmp_path):
     config = small(tmp_path, model="local", model_options="widths=(3,)", steps=8, checkpoint_every=0, eval_every=0)
     summary = train_and_evaluate(config, tmp_path)

@@ -161,6 +161,7 @@ def test_a_long_curve_keeps_its_spikes():
     assert (np.diff(x) > 0).all()
 
 
+@pytest.mark.slow
 def test_phases_of_runs_with_hidden_layers(tmp_path):
     """Ranges hold the points of all steps, other activations have their own line, and runs without them no diagram."""
     write_run(tmp_path / "a", steps=range(0, 41, 20), analysed=(0, 40), activation="tanh")

@@ -100,6 +100,7 @@ def test_a_model_that_answers_once_is_told_how_to_answer_always():
         tasks["copying_200"].per_example(lambda x: jnp.zeros((2, 9)), batch)
 
 
+@pytest.mark.slow
 def test_an_orthogonal_cell_trains_through_the_loop(tmp_path):
     config = TrainConfig(
         task="permuted_digits", model="rnn", steps=40, batch_size=64, optimizer="rmsprop", learning_rate=2e-3,
