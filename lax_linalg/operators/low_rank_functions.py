@@ -6,8 +6,6 @@ divided by M. Householder reflectors and their products are such matrices, with 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -63,35 +61,46 @@ def _parts(A: LinearOperator) -> _Parts | None:
     return parts if 0 < 2 * k < n else None
 
 
+_COST = "O(nk² + k³) for λI + U Vᴴ, O(n³) else"
+
+
 def _exp(A: LinearOperator) -> LinearOperator:
+    """e^λ (I + U φ(VᴴU) Vᴴ), φ(M) = (e^M − I)/M, where A = λI + U Vᴴ; else of the materialised matrix."""
     parts = _parts(A)
     if parts is None:
         return exp.fallback(A)
-    # e^λ (I + U φ(VᴴU) Vᴴ) with φ(M) = (e^M − I)/M, a corner of the exponential of [[M, I], [0, 0]]
+    # φ(M) is a corner of the exponential of [[M, I], [0, 0]]
     k, zero = parts.M.shape[0], jnp.zeros_like(parts.M)
     blocks = jnp.block([[parts.M, jnp.eye(k, dtype=zero.dtype)], [zero, zero]])
     growth = jnp.exp(parts.value)
     return parts.result(growth, growth * matrix_exponential(blocks)[:k, k:])
 
 
-def _principal(verb: Verb) -> Callable[[LinearOperator], LinearOperator]:
-    def rule(A: LinearOperator) -> LinearOperator:
-        parts = _parts(A)
-        if parts is None:
-            return verb.fallback(A)
-        value, core = principal_difference(verb.name, parts.value, parts.M)
-        if known_not_finite(jnp.append(core, value)):
-            if verb is sqrt and decided(parts.value == 0):  # U Vᴴ may have a root with VᴴU singular, too
-                return verb.fallback(A)
-            raise rootless(verb.name, _zero_pivot(A))
-        if isinstance(core, Tracer) and verb is sqrt:
-            shifted = parts.M + parts.value * jnp.eye(parts.M.shape[0], dtype=parts.M.dtype)
-            pivots = jnp.append(jnp.diagonal(jax.lax.linalg.lu(jax.lax.stop_gradient(shifted))[0]), parts.value)
-            exists = above_rounding(jax.lax.stop_gradient(pivots), A.shape[0])
-            require_differentiable(core, exists, "sqrt has no derivative at a singular matrix")
-        return parts.result(value, core)
+def _log(A: LinearOperator) -> LinearOperator:
+    """log(λ)I + U G Vᴴ, G a corner of log [[λI + VᴴU, I], [0, λI]], where A = λI + U Vᴴ; else as a matrix."""
+    return _principal(log, A)
 
-    return rule
+
+def _sqrt(A: LinearOperator) -> LinearOperator:
+    """√λI + U G Vᴴ, G a corner of the root of [[λI + VᴴU, I], [0, λI]], where A = λI + U Vᴴ; else as a matrix."""
+    return _principal(sqrt, A)
+
+
+def _principal(verb: Verb, A: LinearOperator) -> LinearOperator:
+    parts = _parts(A)
+    if parts is None:
+        return verb.fallback(A)
+    value, core = principal_difference(verb.name, parts.value, parts.M)
+    if known_not_finite(jnp.append(core, value)):
+        if verb is sqrt and decided(parts.value == 0):  # U Vᴴ may have a root with VᴴU singular, too
+            return verb.fallback(A)
+        raise rootless(verb.name, _zero_pivot(A))
+    if isinstance(core, Tracer) and verb is sqrt:
+        shifted = parts.M + parts.value * jnp.eye(parts.M.shape[0], dtype=parts.M.dtype)
+        pivots = jnp.append(jnp.diagonal(jax.lax.linalg.lu(jax.lax.stop_gradient(shifted))[0]), parts.value)
+        exists = above_rounding(jax.lax.stop_gradient(pivots), A.shape[0])
+        require_differentiable(core, exists, "sqrt has no derivative at a singular matrix")
+    return parts.result(value, core)
 
 
 def _zero_pivot(A: LinearOperator) -> int | None:
@@ -137,24 +146,8 @@ def _(A: Householder, p: int | float | jax.Array) -> LinearOperator:
     return Householder(A.v, (A.tau * sums).astype(A.dtype))
 
 
-def _documented(function: Callable[[LinearOperator], LinearOperator], algorithm: str) -> Callable:
-    @functools.wraps(function)
-    def rule(A: LinearOperator) -> LinearOperator:
-        return function(A)
-
-    rule.__doc__ = algorithm
-    return rule
-
-
-_CORNERS = {
-    exp: (_exp, "e^λ (I + U φ(VᴴU) Vᴴ), φ(M) = (e^M − I)/M"),
-    log: (_principal(log), "log(λ)I + U G Vᴴ, G a corner of log [[λI + VᴴU, I], [0, λI]]"),
-    sqrt: (_principal(sqrt), "√λI + U G Vᴴ, G a corner of the root of [[λI + VᴴU, I], [0, λI]]"),
-}
-for _verb, (_function, _formula) in _CORNERS.items():
-    _verb.rule(DiagonalPlusLowRank, cost="O(nk² + k³) for λI + U Vᴴ, O(n³) else")(
-        _documented(_function, f"{_formula}; of the materialised matrix where D is not λI.")
-    )
-    for _structure in (Householder, HouseholderProduct):
-        _verb.rule(_structure, cost="O(nk² + k³)")(_documented(_function, f"{_formula}, with λ = 1 and U = −V T."))
-exp.rule(LowRank, cost="O(nk² + k³)")(_documented(_exp, "I + U φ(VᴴU) Vᴴ, φ(M) = (e^M − I)/M."))
+for _structure in (DiagonalPlusLowRank, Householder, HouseholderProduct, LowRank):
+    exp.rule(_structure, cost=_COST)(_exp)
+for _structure in (DiagonalPlusLowRank, Householder, HouseholderProduct):
+    log.rule(_structure, cost=_COST)(_log)
+    sqrt.rule(_structure, cost=_COST)(_sqrt)
