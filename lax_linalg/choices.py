@@ -26,16 +26,6 @@ def choice(name: str, default: T) -> contextvars.ContextVar[T]:
     return variable
 
 
-def chosen() -> tuple[Hashable, ...]:
-    """The values that hold now of all choices, as a key of what has been traced under them.
-
-    Example:
-        >>> chosen() == chosen()
-        True
-    """
-    return tuple(variable.get() for variable in _variables)
-
-
 def program(function: Callable[..., Any], static: int = 0) -> Callable[..., Any]:
     """`jax.jit` for a function that reads choices, which `jit` knows nothing of: another choice is another program.
 
@@ -55,6 +45,6 @@ def program(function: Callable[..., Any], static: int = 0) -> Callable[..., Any]
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:
-        return compiled(chosen(), *arguments)
+        return compiled(tuple(variable.get() for variable in _variables), *arguments)
 
     return run

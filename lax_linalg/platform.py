@@ -36,7 +36,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental.buffer_callback import buffer_callback
 
-from lax_linalg.choices import choice, chosen
+from lax_linalg.choices import choice, program
 from lax_linalg.concrete import above_rounding, decided
 from lax_linalg.errors import NotDifferentiableError, UnknownNameError
 from lax_linalg.gram_svdvals import gram_svdvals, small_and_single
@@ -147,16 +147,17 @@ def each(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
     """
     if _worth_sharing(a):
         return _on_all_cores(function, a)
-    return _whole(function, a.ndim - 2, isinstance(a, Tracer), chosen())(a)
+    return (_mapped if isinstance(a, Tracer) else _whole)(function, a)
 
 
-@functools.lru_cache(maxsize=256)
-def _whole(function: Callable[[jax.Array], Any], axes: int, traced: bool, _: Any) -> Callable[[jax.Array], Any]:
-    """The function of a stack with so many leading axes; a program, so that a second call outside of `jit` compiles
-    nothing. What has been chosen for the thread is part of it."""
-    for _ in range(axes):
+def _mapped(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
+    for _ in range(a.ndim - 2):
         function = jax.vmap(function)
-    return function if traced else jax.jit(function)
+    return function(a)
+
+
+_whole = program(_mapped, static=1)
+"""The function of a whole stack, so that a second call outside of `jit` compiles nothing."""
 
 
 SHARED_WORK = 2**20
@@ -179,11 +180,11 @@ def _worth_sharing(a: jax.Array) -> bool:
 def _share(function: Callable[[jax.Array], Any], aval: jax.ShapeDtypeStruct, size: int) -> Any:
     """The program for `size` matrices of a stack; compiled, since a thread has a configuration of its own."""
 
-    def program(a: jax.Array, first: jax.Array) -> Any:
+    def loop(a: jax.Array, first: jax.Array) -> Any:
         stack = a.reshape(-1, *a.shape[-2:])
         return jax.vmap(function)(jax.lax.dynamic_slice_in_dim(stack, first, size))
 
-    return jax.jit(program).lower(aval, jax.ShapeDtypeStruct((), np.int32)).compile()
+    return jax.jit(loop).lower(aval, jax.ShapeDtypeStruct((), np.int32)).compile()
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -211,7 +212,7 @@ def _on_all_cores(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
     *lead, _, _ = a.shape
     count, cores = math.prod(lead), _cores()
     size = -(-count // (4 * cores))
-    program = _share(function, jax.ShapeDtypeStruct(a.shape, a.dtype), size)
+    loop = _share(function, jax.ShapeDtypeStruct(a.shape, a.dtype), size)
     starts = [np.int32(min(first, count - size)) for first in range(0, count, size)]
     shares: list[Any] = [None] * len(starts)
     left = deque(range(len(starts)))
@@ -223,7 +224,7 @@ def _on_all_cores(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
                 share = left.popleft()
             except IndexError:  # the others took the rest
                 return
-            shares[share] = program(a, starts[share])
+            shares[share] = loop(a, starts[share])
 
     others = [_threads().submit(work) for _ in range(cores - 1)]
     work()
