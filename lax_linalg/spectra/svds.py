@@ -134,12 +134,6 @@ def _residuals(A: LinearOperator, U: jax.Array, S: jax.Array, V: jax.Array) -> j
     return jnp.hypot(jnp.linalg.norm(right, axis=0), jnp.linalg.norm(left, axis=0)) / 2**0.5
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _triplets(plan: _Plan, A: LinearOperator, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """U [m, k], S [k], V [n, k], m ≥ n."""
-    return _iterate(plan, A, key)
-
-
 class _State(NamedTuple):
     U: jax.Array  # [m, steps]
     V: jax.Array  # [n, steps + 1]
@@ -149,7 +143,9 @@ class _State(NamedTuple):
     done: jax.Array
 
 
-def _iterate(plan: _Plan, A: LinearOperator, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _triplets(plan: _Plan, A: LinearOperator, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """U [m, k], S [k], V [n, k], m ≥ n."""
     (m, n), p, k = A.shape, plan.steps, plan.k
     dtype = compute_dtype(A.dtype)
     eps = float(jnp.finfo(dtype).eps)
