@@ -15,6 +15,7 @@ import pytest
 import lax_linalg as la
 from lax_linalg import platform
 from lax_linalg.errors import UnknownNameError
+from tests.compilations import compilations
 from tests.lax_linalg.gradients import check_gradient
 
 SHAPES = [(5, 5), (6, 4), (3, 5)]
@@ -244,11 +245,7 @@ def test_a_second_derivative_outside_of_jit_compiles_nothing():
 
 def recompiled(call) -> list[str]:
     """What is compiled when a function is called for the second time."""
-    compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration_secs, **_: compiled.append(event) if "backend_compile" in event else None
-    )
-    for _ in range(2):
-        compiled.clear()
+    call()
+    with compilations() as compiled:
         jax.block_until_ready(jax.tree.leaves(call()))
-    return compiled
+        return compiled.copy()

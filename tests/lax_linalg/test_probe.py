@@ -16,6 +16,7 @@ import lax_linalg as la
 import models
 from lax_linalg import probe as probe_module
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from tests.compilations import compilations
 from tests.lax_linalg import drawn
 from tests.train.emulated import on_eight_devices
 
@@ -81,25 +82,14 @@ def test_one_compilation_for_all_states_of_one_architecture(x):
 def test_a_second_submission_compiles_nothing(x):
     model = mlp()
     probe = la.SpectrumProbe(model, x, quantities=("singular_values", "eigenvalues"))
-    compiled: list[str] = []
-
-    def count(event: str, duration: float, **details) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
-
     probe.submit(0, model)
     probe.wait()
     others = [mlp(step) for step in (1, 2)]  # initialising may compile
-    jax.monitoring.register_event_duration_secs_listener(count)
-    try:
+    with compilations() as compiled:
         for step, other in enumerate(others, start=1):
             probe.submit(step, other)
             assert len(probe.wait()) == 1
         assert compiled == []
-        jax.jit(lambda x: x * 3.125)(np.ones(3)).block_until_ready()
-        assert compiled, "the counter must see a compilation"
-    finally:
-        jax.monitoring.unregister_event_duration_listener(count)
 
 
 def test_factorised_on_the_host_in_double_precision(x):
