@@ -21,12 +21,11 @@ few cores, set the environment variable PJRT_NPROC=1.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -36,24 +35,12 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental.buffer_callback import buffer_callback
 
-from lax_linalg.choices import choice, program
 from lax_linalg.concrete import above_rounding, decided
 from lax_linalg.errors import NotDifferentiableError, UnknownNameError
 from lax_linalg.gram_svdvals import gram_svdvals, small_and_single
 
 ROUTES = ("auto", "device", "host")
-_route = choice("route", "auto")
-
-
-@contextlib.contextmanager
-def _chosen(variable: contextvars.ContextVar[str], kind: str, name: str, names: tuple[str, ...]) -> Iterator[None]:
-    if name not in names:
-        raise UnknownNameError.of(kind, name, names)
-    token = variable.set(name)
-    try:
-        yield
-    finally:
-        variable.reset(token)
+_route = jax.make_user_context("auto")  # part of the key of every program, `jit` of the caller included
 
 
 def forced(route: str) -> contextlib.AbstractContextManager[None]:
@@ -71,11 +58,13 @@ def forced(route: str) -> contextlib.AbstractContextManager[None]:
         ...     print(eigvals(jnp.diag(jnp.array([1.0, 2.0]))))
         [1.+0.j 2.+0.j]
     """
-    return _chosen(_route, "route", route, ROUTES)
+    if route not in ROUTES:
+        raise UnknownNameError.of("route", route, ROUTES)
+    return _route(route)
 
 
 SVD_ALGORITHMS = ("default", "qr", "jacobi", "polar")
-_svd_algorithm = choice("svd_algorithm", "default")
+_svd_algorithm = jax.make_user_context("default")
 
 
 def svd_algorithm(name: str) -> contextlib.AbstractContextManager[None]:
@@ -99,7 +88,9 @@ def svd_algorithm(name: str) -> contextlib.AbstractContextManager[None]:
 
     Source: Nakatsukasa & Higham, SIAM J. Sci. Comput. 35 (2013), for the polar one.
     """
-    return _chosen(_svd_algorithm, "SVD algorithm", name, SVD_ALGORITHMS)
+    if name not in SVD_ALGORITHMS:
+        raise UnknownNameError.of("SVD algorithm", name, SVD_ALGORITHMS)
+    return _svd_algorithm(name)
 
 
 # --- one matrix or a stack ---
@@ -156,7 +147,7 @@ def _mapped(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
     return function(a)
 
 
-_whole = program(_mapped, static=1)
+_whole = jax.jit(_mapped, static_argnums=0)
 """The function of a whole stack, so that a second call outside of `jit` compiles nothing."""
 
 
@@ -173,7 +164,7 @@ def _worth_sharing(a: jax.Array) -> bool:
     if isinstance(a, Tracer) or a.size * min(a.shape[-2:]) < SHARED_WORK or _cores() == 1:
         return False
     (device, *others), count = a.devices(), math.prod(a.shape[:-2])
-    return device.platform == "cpu" and not others and count >= 2 * _cores() and _route.get() != "host"
+    return device.platform == "cpu" and not others and count >= 2 * _cores() and _route.value != "host"
 
 
 @functools.lru_cache(maxsize=128)
@@ -236,7 +227,7 @@ def _on_all_cores(function: Callable[[jax.Array], Any], a: jax.Array) -> Any:
 
 def _choose(cpu: Callable[[jax.Array], Any], host: Callable[[jax.Array], Any], a: jax.Array) -> Any:
     """The factorisation where the route says, for what no other device has."""
-    route = _route.get()
+    route = _route.value
     return host(a) if route == "host" else _of_stacks(cpu, host if route == "auto" else cpu)(a)
 
 
@@ -318,7 +309,7 @@ def takes_gram(side: int, dtype: jnp.dtype) -> bool:
         ...     takes_gram(16, jnp.dtype("float32"))
         False
     """
-    return _route.get() != "host" and small_and_single(side, dtype)
+    return _route.value != "host" and small_and_single(side, dtype)
 
 
 def svdvals(a: jax.Array) -> jax.Array:
@@ -336,8 +327,8 @@ def svdvals(a: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _svdvals(a: jax.Array) -> jax.Array:
-    if _route.get() != "host":
-        return _svd_routines(None, _svd_algorithm.get())(a)
+    if _route.value != "host":
+        return _svd_routines(None, _svd_algorithm.value)(a)
     shape = jax.ShapeDtypeStruct((min(a.shape),), jnp.finfo(a.dtype).dtype)
     return _callback(lambda y: np.linalg.svd(y, compute_uv=False), shape, a)
 
@@ -380,8 +371,8 @@ def svd(a: jax.Array, full_matrices: bool = False) -> tuple[jax.Array, jax.Array
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _svd(full_matrices: bool, a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    if _route.get() != "host":
-        return _svd_routines(full_matrices, _svd_algorithm.get())(a)
+    if _route.value != "host":
+        return _svd_routines(full_matrices, _svd_algorithm.value)(a)
     m, n = a.shape
     k = min(m, n)
     left, right = (m, n) if full_matrices else (k, k)

@@ -63,6 +63,15 @@ def test_the_library_imports_heavy_packages_only_where_they_are_used():
             assert not early, f"{path.relative_to(TOP)} imports {early} at import time"
 
 
+def test_with_blocks_choose_by_what_is_part_of_the_key_of_every_program():
+    """`jit` knows nothing of Python's own context variables: what is traced reads JAX's user contexts only."""
+    watchers = {TOP / "lax_linalg" / "flax.py"}  # what listens while a model is traced changes no program
+    for path in files("lax_linalg"):
+        own = imported(path, at_import_time=False) & {"contextvars", "threading"}
+        assert not own or path in watchers, f"{path.relative_to(TOP)} imports {own}: take jax.make_user_context"
+        assert "\nglobal " not in path.read_text().replace("    ", ""), path
+
+
 def test_importing_the_library_loads_nothing_heavy():
     code = "import sys, lax_linalg; print(*sorted(m for m in sys.modules if '.' not in m))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)

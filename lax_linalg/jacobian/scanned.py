@@ -56,17 +56,13 @@ class _Program:
     avals: tuple[jax.ShapeDtypeStruct, ...]
 
     def closed(self) -> Any:
-        return _closed(self)
+        """The jaxpr, which JAX keeps for the context that it was traced in."""
+        with jax.ensure_compile_time_eval():
+            return jax.make_jaxpr(self.whole)(self.x, jax.tree.unflatten(self.tree, self.avals))
 
     def scan(self, number: int) -> Any:
         """The equation of one scan."""
         return _scan_equations(self.closed().jaxpr)[number]
-
-
-@functools.lru_cache(maxsize=64)
-def _closed(program: _Program) -> Any:
-    with jax.ensure_compile_time_eval():
-        return jax.make_jaxpr(program.whole)(program.x, jax.tree.unflatten(program.tree, program.avals))
 
 
 def _body(eqn: Any) -> tuple[Any, tuple]:
@@ -159,11 +155,11 @@ def _operands(program: _Program, stack: _Scan, x: jax.Array, leaves: tuple) -> t
 
     The carries that do not depend on the input, such as counters, become part of xs.
     """
-    eqn = program.scan(stack.number)
+    closed = program.closed()
+    eqn = _scan_equations(closed.jaxpr)[stack.number]
     consts, carries = _counts(eqn)
 
     def capture(x: jax.Array) -> tuple[tuple, tuple, tuple]:
-        closed = program.closed()
         try:
             _run(closed.jaxpr, closed.consts, [x, *leaves], eqn)
         except _Found as found:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lax_linalg import platform
-from lax_linalg.choices import program
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.nonnormal.arnoldi import project
@@ -88,7 +87,7 @@ def numerical_range(A: LinearOperator, angles: int = 128) -> NumericalRange:
     return NumericalRange(*_along(angles, a))
 
 
-@functools.partial(program, static=1)
+@functools.partial(jax.jit, static_argnums=0)
 def _along(angles: int, a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Directions, and the support and a boundary point in each."""
     theta = jnp.arange(angles, dtype=jnp.finfo(a.dtype).dtype) * (2 * np.pi / angles)

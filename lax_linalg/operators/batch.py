@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.choices import program
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator
 
@@ -142,7 +141,7 @@ class Stack(Batch):
 _KNOWN: dict[str, Callable[[Batch], Any]] = {"size": lambda batch: batch.shape, "eltype": lambda batch: batch.dtype}
 
 
-@functools.partial(program, static=1)
+@functools.partial(jax.jit, static_argnums=0)
 def _scanned(function: Callable[..., Any], stack: Stack, stacked: tuple) -> Any:
     def member(leaves: tuple) -> Any:
         x, *others = leaves

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lax_linalg.choices import program
 from lax_linalg.concrete import decided, known_not_finite
 from lax_linalg.errors import DimensionMismatch, NotPositiveDefiniteError, SingularError
 from lax_linalg.operators.assemble import padded, paired_svd
@@ -102,7 +101,7 @@ def _each(A: BlockDiagonal, f: Callable[..., Any], *arguments: list[Any], **opti
     return [jax.tree.map(lambda x, i=i: x[i], results) for i in range(len(leaves))]
 
 
-@functools.partial(program, static=3)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _batched(f: Callable[..., Any], tree: Any, options: tuple[tuple[str, Any], ...], stacked: list[jax.Array]) -> Any:
     return jax.vmap(lambda xs: f(*jax.tree.unflatten(tree, xs), **dict(options)))(stacked)
 

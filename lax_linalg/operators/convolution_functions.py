@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.choices import program
 from lax_linalg.concrete import known_not_finite
 from lax_linalg.errors import SingularError
 from lax_linalg.operators.base import LinearOperator
@@ -36,7 +35,7 @@ def _closed(A: Convolution) -> bool:
     return all(by_fourier(A)) and set(A.stride) == {1}  # type: ignore[arg-type]
 
 
-@functools.partial(program, static=1)
+@functools.partial(jax.jit, static_argnums=0)
 def _each(f: Callable[..., jax.Array], blocks: jax.Array, *shared: jax.Array) -> jax.Array:
     return jax.vmap(jax.vmap(lambda G: f(G, *shared)))(blocks)
 

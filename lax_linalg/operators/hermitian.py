@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from lax_linalg import platform
-from lax_linalg.choices import program
 from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NotPositiveDefiniteError, UnknownNameError
 from lax_linalg.operators.assemble import sorted_descending
@@ -287,7 +286,7 @@ def _nonnegative_spectrum(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(w < -rounding, jnp.nan, jnp.maximum(w, 0)), V
 
 
-@functools.partial(program, static=1)
+@functools.partial(jax.jit, static_argnums=0)
 def _root(name: str, a: jax.Array) -> jax.Array:
     of_eigenvalues, inverse, divided_differences = _ROOTS[name]
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.choices import choice
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import DenseLimitError
 from lax_linalg.operators.base import LinearOperator, as_operator
 
-_dense_limit = choice("dense_limit", 4 * 2**30)
+_dense_limit = jax.make_user_context(4 * 2**30)
 
 
-@contextlib.contextmanager
-def dense_limit(bytes: int) -> Iterator[None]:
+def dense_limit(bytes: int) -> contextlib.AbstractContextManager[None]:
     """Set the size in bytes up to which a verb may form a dense matrix (4 GiB unless set).
 
     Args:
@@ -31,20 +28,16 @@ def dense_limit(bytes: int) -> Iterator[None]:
         lax_linalg.errors.DenseLimitError: a dense 10×10 float32 matrix takes 400 B, the limit is 100 B; raise it with
         la.dense_limit(bytes) or stay matrix-free: A @ x
     """
-    token = _dense_limit.set(bytes)
-    try:
-        yield
-    finally:
-        _dense_limit.reset(token)
+    return _dense_limit(bytes)
 
 
 def require_dense(shape: tuple[int, int], dtype: jnp.dtype) -> None:
     """Raise `DenseLimitError` if a dense matrix of this shape is above the limit."""
     size = shape[0] * shape[1] * jnp.dtype(dtype).itemsize
-    if size > _dense_limit.get():
+    if size > _dense_limit.value:
         raise DenseLimitError(
             f"a dense {shape[0]}×{shape[1]} {jnp.dtype(dtype).name} matrix takes {_bytes(size)}, the limit is "
-            f"{_bytes(_dense_limit.get())}; raise it with la.dense_limit(bytes) or stay matrix-free: "
+            f"{_bytes(_dense_limit.value)}; raise it with la.dense_limit(bytes) or stay matrix-free: "
             "A @ x"
         )
 
@@ -56,7 +49,7 @@ def within_dense_limit(shape: tuple[int, int], dtype: jnp.dtype) -> bool:
         >>> within_dense_limit((10, 10), jnp.dtype("float32"))
         True
     """
-    return shape[0] * shape[1] * jnp.dtype(dtype).itemsize <= _dense_limit.get()
+    return shape[0] * shape[1] * jnp.dtype(dtype).itemsize <= _dense_limit.value
 
 
 def _bytes(size: float) -> str:

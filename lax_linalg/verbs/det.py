@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg import platform
-from lax_linalg.choices import program
 from lax_linalg.concrete import constant_unless, decided, require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
@@ -178,7 +177,7 @@ def _dense_det_jvp(primals, tangents):
     return dense_det(a), jnp.sum(_cofactors(a) * da)
 
 
-@program
+@jax.jit
 def _cofactors(a: jax.Array) -> jax.Array:
     """The derivatives ∂ det A / ∂ a_ij, singular matrices included."""
     if a.size == 0:

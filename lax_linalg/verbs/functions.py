@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lax_linalg.choices import program
 from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import SingularError
@@ -226,7 +225,7 @@ def rootless(name: str, index: int | None) -> SingularError:
     return SingularError(message, index=index)
 
 
-@functools.partial(program, static=1)
+@functools.partial(jax.jit, static_argnums=0)
 def _principal_root(name: str, a: jax.Array) -> jax.Array:
     """The principal X with inverse(X) = A by the Schur form, where `name` is "log" or "sqrt"."""
     real = not jnp.iscomplexobj(a)
@@ -244,7 +243,7 @@ def _root_by_schur(name: str, a: jax.Array, real: bool, form: Callable[[], tuple
     return implicit_root(a, inverse, compute, lambda E: derivative(a, E, real), lambda E: derivative(a.T, E, real))
 
 
-@functools.partial(program, static=1)
+@functools.partial(jax.jit, static_argnums=0)
 def principal_difference(name: str, value: jax.Array, M: jax.Array) -> tuple[jax.Array, jax.Array]:
     """f(λ) and g(M) = (f(λI + M) − f(λ)I) M⁻¹, for M singular too, where f is the principal log or sqrt.
 

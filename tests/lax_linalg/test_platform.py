@@ -204,9 +204,7 @@ def test_svd_algorithms():
     with platform.svd_algorithm("polar"):  # the choice reaches the accelerator's program
         polar = jax.jit(platform.svdvals).trace(jnp.eye(130)).lower(lowering_platforms=("tpu",)).as_text()
     with platform.svd_algorithm("jacobi"):
-        jacobi = (
-            jax.jit(lambda a: platform.svdvals(a)).trace(jnp.eye(130)).lower(lowering_platforms=("cuda",)).as_text()
-        )
+        jacobi = jax.jit(platform.svdvals).trace(jnp.eye(130)).lower(lowering_platforms=("cuda",)).as_text()
     assert "while" in polar and "gesvdj" in jacobi
     with (
         pytest.raises(UnknownNameError, match="unknown SVD algorithm 'jacobbi'; did you mean 'jacobi'"),
@@ -215,6 +213,38 @@ def test_svd_algorithms():
         pass
     with pytest.raises(UnknownNameError, match="unknown route 'gpu'"), platform.forced("gpu"):
         pass
+
+
+ROUTED = {
+    "svds": lambda a: la.svds(a, 1).S,
+    "svdvals": la.svdvals,
+    "pinv": la.pinv,
+    "batch": lambda a: la.svdvals(la.Batch(la.Dense, jnp.stack([a, 2 * a]))),
+    "blocks": lambda a: la.svdvals(la.BlockDiagonal([a, 2 * a])),
+    "schur": lambda a: la.schur(a).T,
+}
+
+
+@pytest.mark.parametrize("first", ["host", "auto"])
+def test_a_program_belongs_to_the_route_that_it_was_compiled_for(first):
+    a = jnp.ones((3, 3) if first == "host" else (4, 4))
+    kept = {name: jax.jit(f) for name, f in ROUTED.items()}
+    for route in (first, "auto" if first == "host" else "host", first):
+        for name, f in ROUTED.items():
+            for program in (kept[name], jax.jit(lambda a: f(a))):  # noqa: B023  (the caller's program, and what it calls)
+                with platform.forced(route):
+                    text = program.lower(a).as_text()
+                found = {"host": "python_cpu_callback" in text, "auto": "lapack_" in text}
+                assert found == {"host": route == "host", "auto": route == "auto"}, (name, route)
+
+
+def test_a_program_belongs_to_the_limit_that_it_was_compiled_for():
+    entries = jax.jit(la.materialize)
+    small = la.I(3)
+    entries(small)
+    with la.dense_limit(35), pytest.raises(la.DenseLimitError, match="limit is 35 B"):
+        entries(small)
+    entries(small)
 
 
 @pytest.mark.parametrize(
