@@ -41,6 +41,8 @@ class LinearOperator:
 
     data_fields: ClassVar[tuple[str, ...]] = ()
     meta_fields: ClassVar[tuple[str, ...]] = ()
+    linear: ClassVar[type | None] = None
+    """The numbers over which the matrix is linear in the data: complex, float, or None where it is not."""
     __array_ufunc__ = None  # NumPy arrays on the left leave the operation to us
     __hash__ = None  # type: ignore[assignment]  # holds arrays
 
@@ -182,8 +184,11 @@ class LinearOperator:
 
 
 @dataclass_transform(frozen_default=True)
-def operator(*, data: Sequence[str], meta: Sequence[str] = ()) -> Callable[[C], C]:
+def operator(*, data: Sequence[str], meta: Sequence[str] = (), linear: type | None = None) -> Callable[[C], C]:
     """Class decorator: a frozen dataclass and a pytree whose leaves are `data` and whose static part is `meta`.
+
+    With `linear` the matrix is linear in the data over these numbers, complex or float: multiples and sums of such
+    operators with equal static parts are then those of their data.
 
     JAX rebuilds instances without running their checks, because a pytree's leaves may be tracers, axes or shardings.
 
@@ -194,7 +199,7 @@ def operator(*, data: Sequence[str], meta: Sequence[str] = ()) -> Callable[[C], 
     """
 
     def wrap(cls: C) -> C:
-        cls.data_fields, cls.meta_fields = tuple(data), tuple(meta)  # type: ignore[attr-defined]
+        cls.data_fields, cls.meta_fields, cls.linear = tuple(data), tuple(meta), linear  # type: ignore[attr-defined]
         cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)  # type: ignore[assignment]
 
         def flatten_with_keys(a: Any):

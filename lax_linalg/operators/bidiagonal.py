@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from lax_linalg import platform
 from lax_linalg.operators.band import Band
 from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.tridiagonal import Tridiagonal, binary_scale, require_band, solve_band
-from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.sturm import bidiagonal_singular_values
-from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
+from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
 from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
@@ -20,7 +20,7 @@ from lax_linalg.verbs.solve import by_columns, require_nonzero, solve
 from lax_linalg.verbs.svd import svdvals
 
 
-@operator(data=("diagonal", "off"), meta=("upper",))
+@operator(data=("diagonal", "off"), meta=("upper",), linear=complex)
 class Bidiagonal(Band):
     """The matrix [n, n] with a on the diagonal and b above it, A[i, i+1] = b_i (below it unless `upper`).
 
@@ -72,38 +72,12 @@ def _(A: Bidiagonal) -> Bidiagonal:
     return Bidiagonal(A.diagonal, A.off, not A.upper)
 
 
-@scale.rule(Bidiagonal, cost="O(n)")
-def _(A: Bidiagonal, alpha) -> Bidiagonal:
-    """Scaled diagonals."""
-    return Bidiagonal(alpha * A.diagonal, alpha * A.off, A.upper)
+@conversion(Diagonal, Bidiagonal)
+def _(A: Diagonal, like: Bidiagonal | None) -> Bidiagonal:
+    return Bidiagonal(A.diagonal, jnp.zeros_like(A.diagonal[1:]), like is None or like.upper)
 
 
-@add.rule(Bidiagonal, Bidiagonal, cost="O(n)")
-def _(A: Bidiagonal, B: Bidiagonal) -> LinearOperator:
-    """Sums of the diagonals; tridiagonal if they lie on different sides."""
-    same_shape(A, B)
-    if A.upper != B.upper:
-        return A.tridiagonal + B.tridiagonal
-    return Bidiagonal(A.diagonal + B.diagonal, A.off + B.off, A.upper)
-
-
-@add.rule(Bidiagonal, UniformScaling, cost="O(n)", precedence=1)
-def _(A: Bidiagonal, B: UniformScaling) -> Bidiagonal:
-    """Shifted main diagonal."""
-    return Bidiagonal(A.diagonal + shift(A, B).value, A.off, A.upper)
-
-
-@add.rule(Bidiagonal, Diagonal, cost="O(n)")
-def _(A: Bidiagonal, B: Diagonal) -> Bidiagonal:
-    """Sum of the main diagonals."""
-    same_shape(A, B)
-    return Bidiagonal(A.diagonal + B.diagonal, A.off, A.upper)
-
-
-@add.rule(Diagonal, Bidiagonal, cost="O(n)")
-def _(A: Diagonal, B: Bidiagonal) -> LinearOperator:
-    """Sum of the main diagonals."""
-    return B + A
+conversion(Bidiagonal, Tridiagonal)(lambda A, like: A.tridiagonal)
 
 
 @multiply.rule(Bidiagonal, Diagonal, cost="O(n)")

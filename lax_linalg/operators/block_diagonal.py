@@ -16,9 +16,10 @@ from lax_linalg.concrete import decided, known_not_finite
 from lax_linalg.errors import DimensionMismatch, NotPositiveDefiniteError, SingularError
 from lax_linalg.operators.assemble import padded, paired_svd
 from lax_linalg.operators.base import LinearOperator, as_operator, operator
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.lazy import Product, Sum
-from lax_linalg.operators.uniform_scaling import UniformScaling, shift
+from lax_linalg.operators.uniform_scaling import UniformScaling
 from lax_linalg.verbs.arithmetic import add, conj, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense, tr
 from lax_linalg.verbs.cholesky import Cholesky, cholesky, not_positive_definite
@@ -215,13 +216,18 @@ def _(A: BlockDiagonal, B: BlockDiagonal) -> LinearOperator:
     return BlockDiagonal(tuple(add(a, b) for a, b in zip(A.blocks, B.blocks)))
 
 
-@add.rule(BlockDiagonal, UniformScaling, cost="cost of add of the blocks", precedence=1)
-def _(A: BlockDiagonal, B: UniformScaling) -> LinearOperator:
-    """Shifted blocks; lazy where they are not square."""
-    B = shift(A, B)
-    if not _square(A):
-        return Sum((A, B))
-    return BlockDiagonal(tuple(add(b, UniformScaling(B.value)) for b in A.blocks))
+@conversion(UniformScaling, BlockDiagonal)
+def _(A: UniformScaling, like: BlockDiagonal | None) -> BlockDiagonal | None:
+    if like is None or not _square(like):
+        return None
+    return BlockDiagonal(tuple(UniformScaling(A.value, b.shape[0]) for b in like.blocks))
+
+
+@conversion(Diagonal, BlockDiagonal)
+def _(A: Diagonal, like: BlockDiagonal | None) -> BlockDiagonal | None:
+    if like is None or not _square(like):
+        return None
+    return BlockDiagonal(tuple(map(Diagonal, _split(A.diagonal, like, 0))))
 
 
 @multiply.rule(BlockDiagonal, BlockDiagonal, cost="cost of multiply of the blocks")
@@ -231,21 +237,6 @@ def _(A: BlockDiagonal, B: BlockDiagonal) -> LinearOperator:
     if [b.shape[1] for b in A.blocks] != [b.shape[0] for b in B.blocks]:
         return Product((A, B))
     return BlockDiagonal(tuple(multiply(a, b) for a, b in zip(A.blocks, B.blocks)))
-
-
-@add.rule(BlockDiagonal, Diagonal, cost="cost of add of the blocks")
-def _(A: BlockDiagonal, B: Diagonal) -> LinearOperator:
-    """Block by block; lazy where the blocks are not square."""
-    same_shape(A, B)
-    if not _square(A):
-        return Sum((A, B))
-    return BlockDiagonal(tuple(add(b, Diagonal(d)) for b, d in zip(A.blocks, _split(B.diagonal, A, 0))))
-
-
-@add.rule(Diagonal, BlockDiagonal, cost="cost of add of the blocks")
-def _(A: Diagonal, B: BlockDiagonal) -> LinearOperator:
-    """B + A: addition commutes."""
-    return add(B, A)
 
 
 # --- spectra ---

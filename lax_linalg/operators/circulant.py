@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.fourier import circular_convolution, toeplitz_entries, use_direct
 from lax_linalg.operators.toeplitz import Toeplitz
-from lax_linalg.operators.uniform_scaling import UniformScaling, shift
-from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
+from lax_linalg.operators.uniform_scaling import UniformScaling
+from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
@@ -27,7 +28,7 @@ from lax_linalg.verbs.solve import by_columns, default_rtol, inv, lstsq, pinv, r
 from lax_linalg.verbs.svd import SVD, svd, svdvals
 
 
-@operator(data=("column",))
+@operator(data=("column",), linear=complex)
 class Circulant(LinearOperator):
     """The matrix [n, n] with entries A[i, j] = c[(i − j) mod n]; A = Fᴴ diag(λ) F with λ the DFT of c.
 
@@ -144,24 +145,12 @@ def _(A: Circulant) -> Circulant:
     return Circulant(jnp.roll(A.column[::-1], 1))
 
 
-@scale.rule(Circulant, cost="O(n)")
-def _(A: Circulant, alpha) -> Circulant:
-    """Scaled column."""
-    return Circulant(alpha * A.column)
+@conversion(UniformScaling, Circulant)
+def _(A: UniformScaling, like: LinearOperator | None) -> Circulant:
+    return Circulant(A.first_column)
 
 
-@add.rule(Circulant, Circulant, cost="O(n)")
-def _(A: Circulant, B: Circulant) -> Circulant:
-    """Sum of the columns."""
-    same_shape(A, B)
-    return Circulant(A.column + B.column)
-
-
-@add.rule(Circulant, UniformScaling, cost="O(n)", precedence=1)
-def _(A: Circulant, B: UniformScaling) -> Circulant:
-    """Shifted first entry."""
-    value = shift(A, B).value
-    return Circulant(A.column.astype(jnp.result_type(A.column, value)).at[:1].add(value))
+conversion(Circulant, Toeplitz)(lambda A, like: A.toeplitz)
 
 
 @multiply.rule(Circulant, Circulant, cost="O(n log n)")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lax_linalg.operators.locally_connected import LocallyConnected
 
 
-@operator(data=("kernel",), meta=("spatial", "stride", "padding", "dilation", "groups"))
+@operator(data=("kernel",), meta=("spatial", "stride", "padding", "dilation", "groups"), linear=complex)
 class Convolution(Window):
     """Convolution (cross-correlation, as in every deep-learning framework) with a kernel, in 1 or 2 dimensions.
 

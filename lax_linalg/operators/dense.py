@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator
-from lax_linalg.verbs.arithmetic import add, adjoint, inner, multiply, same_shape, scale, transpose
+from lax_linalg.verbs.arithmetic import add, adjoint, inner, multiply, same_shape, transpose
 from lax_linalg.verbs.basic import diag, materialize
 
 
-@operator(data=("array",))
+@operator(data=("array",), linear=complex)
 class Dense(LinearOperator):
     """An unstructured matrix [m, n].
 
@@ -69,31 +69,14 @@ def _(A: Dense) -> Dense:
     return Dense(A.array.conj().T)
 
 
-@scale.rule(Dense, cost="O(mn)")
-def _(A: Dense, alpha) -> Dense:
-    """Scaled array."""
-    return Dense(alpha * A.array)
-
-
-@add.rule(Dense, Dense, cost="O(mn)")
-def _(A: Dense, B: Dense) -> Dense:
-    """Sum of the arrays."""
-    same_shape(A, B)
-    return Dense(A.array + B.array)
-
-
-@add.rule(LinearOperator, Dense, cost="O(mn)")
-def _(A: LinearOperator, B: Dense) -> Dense:
+def _sum(A: LinearOperator, B: LinearOperator) -> Dense:
     """Sum of the arrays: one dense term makes the sum dense."""
     same_shape(A, B)
-    return Dense(materialize(A) + B.array)
+    return Dense(materialize(A) + materialize(B))
 
 
-@add.rule(Dense, LinearOperator, cost="O(mn)")
-def _(A: Dense, B: LinearOperator) -> Dense:
-    """Sum of the arrays: one dense term makes the sum dense."""
-    same_shape(A, B)
-    return Dense(A.array + materialize(B))
+for _left, _right in ((Dense, Dense), (Dense, LinearOperator), (LinearOperator, Dense)):
+    add.rule(_left, _right, cost="O(mn)")(_sum)
 
 
 @multiply.rule(Dense, Dense, cost="O(mnk)")

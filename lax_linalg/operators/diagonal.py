@@ -9,8 +9,9 @@ from lax_linalg.concrete import decided
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.dense import Dense
-from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
+from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
@@ -36,7 +37,7 @@ from lax_linalg.verbs.solve import by_columns, default_rtol, inv, lstsq, pinv, r
 from lax_linalg.verbs.svd import SVD, svd, svdvals
 
 
-@operator(data=("diagonal",))
+@operator(data=("diagonal",), linear=complex)
 class Diagonal(LinearOperator):
     """The square matrix diag(d₁ … d_n).
 
@@ -88,17 +89,9 @@ def _(A: Diagonal) -> Diagonal:
     return A
 
 
-@scale.rule(Diagonal, cost="O(n)")
-def _(A: Diagonal, alpha) -> Diagonal:
-    """Scaled diagonal."""
-    return Diagonal(alpha * A.diagonal)
-
-
-@add.rule(Diagonal, Diagonal, cost="O(n)")
-def _(A: Diagonal, B: Diagonal) -> Diagonal:
-    """Sum of the diagonals."""
-    same_shape(A, B)
-    return Diagonal(A.diagonal + B.diagonal)
+@conversion(Diagonal, Dense, products=False)
+def _(A: Diagonal, like: LinearOperator | None) -> Dense:
+    return Dense(materialize(A))
 
 
 @multiply.rule(Diagonal, Diagonal, cost="O(n)")

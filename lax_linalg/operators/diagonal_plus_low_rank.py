@@ -13,10 +13,11 @@ from lax_linalg.concrete import known_not_finite
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.assemble import padded
 from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.low_rank import LowRank
-from lax_linalg.operators.uniform_scaling import UniformScaling, shift
+from lax_linalg.operators.uniform_scaling import UniformScaling
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.det import (
@@ -139,77 +140,24 @@ def _(A: DiagonalPlusLowRank, alpha) -> DiagonalPlusLowRank:
     return _sum(scale(A.base, alpha), scale(A.low_rank, alpha))  # type: ignore[arg-type]
 
 
-@add.rule(Diagonal, LowRank, cost="O(1)")
-def _(A: Diagonal, B: LowRank) -> DiagonalPlusLowRank:
-    """Kept as a structure of its own."""
-    return _sum(A, B)
+@conversion(UniformScaling, DiagonalPlusLowRank)
+@conversion(Diagonal, DiagonalPlusLowRank)
+def _(A: Diagonal | UniformScaling, like: LinearOperator | None) -> DiagonalPlusLowRank:
+    nothing = jnp.zeros((A.shape[0], 0), bool)  # of the dtype that every other one absorbs
+    return DiagonalPlusLowRank(A, nothing, nothing)
 
 
-@add.rule(LowRank, Diagonal, cost="O(1)")
-def _(A: LowRank, B: Diagonal) -> DiagonalPlusLowRank:
-    """Kept as a structure of its own."""
-    return _sum(B, A)
-
-
-@add.rule(LowRank, UniformScaling, cost="O(1)", precedence=1)
-def _(A: LowRank, B: UniformScaling) -> DiagonalPlusLowRank:
-    """Kept as a structure of its own."""
-    return _sum(shift(A, B), A)
-
-
-@add.rule(DiagonalPlusLowRank, UniformScaling, cost="O(n)", precedence=1)
-def _(A: DiagonalPlusLowRank, B: UniformScaling) -> DiagonalPlusLowRank:
-    """Shifted diagonal."""
-    return _sum(add(A.base, shift(A, B)), A.low_rank)
-
-
-@add.rule(DiagonalPlusLowRank, Diagonal, cost="O(n)")
-def _(A: DiagonalPlusLowRank, B: Diagonal) -> DiagonalPlusLowRank:
-    """Sum of the diagonals."""
-    return _sum(_diagonal_sum(A.base, B), A.low_rank)
-
-
-@add.rule(Diagonal, DiagonalPlusLowRank, cost="O(n)")
-def _(A: Diagonal, B: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
-    """Sum of the diagonals."""
-    return _sum(_diagonal_sum(A, B.base), B.low_rank)
-
-
-@add.rule(DiagonalPlusLowRank, LowRank, cost="O(nk)")
-def _(A: DiagonalPlusLowRank, B: LowRank) -> DiagonalPlusLowRank:
-    """Sum of the low-rank terms."""
-    return _sum(A.base, add(A.low_rank, B))  # type: ignore[arg-type]
-
-
-@add.rule(LowRank, DiagonalPlusLowRank, cost="O(nk)")
-def _(A: LowRank, B: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
-    """Sum of the low-rank terms."""
-    return _sum(B.base, add(A, B.low_rank))  # type: ignore[arg-type]
+@conversion(LowRank, DiagonalPlusLowRank)
+def _(A: LowRank, like: LinearOperator | None) -> DiagonalPlusLowRank | None:
+    m, n = A.shape
+    return _sum(UniformScaling(jnp.zeros((), bool), n), A) if m == n else None
 
 
 @add.rule(DiagonalPlusLowRank, DiagonalPlusLowRank, cost="O(nk)")
 def _(A: DiagonalPlusLowRank, B: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
     """Term by term."""
-    return _sum(_diagonal_sum(A.base, B.base), add(A.low_rank, B.low_rank))  # type: ignore[arg-type]
-
-
-def _diagonal_sum(A: LinearOperator, B: LinearOperator) -> LinearOperator:
     same_shape(A, B)
-    return add(A, B)
-
-
-@multiply.rule(Diagonal, DiagonalPlusLowRank, cost="O(nk)")
-def _(A: Diagonal, B: DiagonalPlusLowRank) -> DiagonalPlusLowRank:
-    """Scaled rows, term by term."""
-    inner(A, B)
-    return _sum(multiply(A, B.base), multiply(A, B.low_rank))  # type: ignore[arg-type]
-
-
-@multiply.rule(DiagonalPlusLowRank, Diagonal, cost="O(nk)")
-def _(A: DiagonalPlusLowRank, B: Diagonal) -> DiagonalPlusLowRank:
-    """Scaled columns, term by term."""
-    inner(A, B)
-    return _sum(multiply(A.base, B), multiply(A.low_rank, B))  # type: ignore[arg-type]
+    return _sum(add(A.base, B.base), add(A.low_rank, B.low_rank))  # type: ignore[arg-type]
 
 
 @multiply.rule(DiagonalPlusLowRank, DiagonalPlusLowRank, cost="O(nk²)")

@@ -10,7 +10,7 @@ from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.fourier import toeplitz_entries, toeplitz_product
 from lax_linalg.operators.toeplitz import Toeplitz, from_diagonals
-from lax_linalg.verbs.arithmetic import add, same_shape, scale, transpose
+from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.basic import dense, diag, materialize, require_dense
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
 from lax_linalg.verbs.norms import norm, opnorm, require_p
@@ -19,7 +19,7 @@ from lax_linalg.verbs.solve import by_columns, solve
 from lax_linalg.verbs.svd import svdvals
 
 
-@operator(data=("column", "last_row"))
+@operator(data=("column", "last_row"), linear=complex)
 class Hankel(LinearOperator):
     """The matrix [m, n] with entries A[i, j] = v[i + j], v the first column and then the last row after the corner.
 
@@ -92,19 +92,6 @@ def _(A: Hankel) -> Hankel:
         return Hankel(A.last_row, A.column)
     n = A.shape[1]
     return Hankel(A.antidiagonals[:n], A.antidiagonals[n - 1 :])
-
-
-@scale.rule(Hankel, cost="O(m + n)")
-def _(A: Hankel, alpha) -> Hankel:
-    """Scaled antidiagonals."""
-    return Hankel(alpha * A.column, alpha * A.last_row)
-
-
-@add.rule(Hankel, Hankel, cost="O(m + n)")
-def _(A: Hankel, B: Hankel) -> Hankel:
-    """Sums of the antidiagonals."""
-    same_shape(A, B)
-    return Hankel(A.column + B.column, A.last_row + B.last_row)
 
 
 @norm.rule(Hankel, cost="O(m + n)")

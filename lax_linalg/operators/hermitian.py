@@ -13,10 +13,10 @@ from lax_linalg.concrete import above_rounding, known_not_finite, require_differ
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NotPositiveDefiniteError, UnknownNameError
 from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal import Diagonal
-from lax_linalg.operators.uniform_scaling import UniformScaling, shift
-from lax_linalg.verbs.arithmetic import add, adjoint, inner, multiply, same_shape, scale, transpose
+from lax_linalg.verbs.arithmetic import add, adjoint, inner, multiply, same_shape, transpose
 from lax_linalg.verbs.basic import dense, diag, materialize
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
 from lax_linalg.verbs.functions import exp, implicit_root, log, matrix_exponential, sqrt
@@ -26,7 +26,7 @@ from lax_linalg.verbs.solve import inv, pinv, require_nonzero
 from lax_linalg.verbs.svd import SVD, svd, svdvals
 
 
-@operator(data=("array",), meta=("uplo",))
+@operator(data=("array",), meta=("uplo",), linear=float)
 class Hermitian(LinearOperator):
     """The Hermitian matrix with the given upper (or lower) triangle; the other one is not looked at.
 
@@ -70,7 +70,7 @@ class Hermitian(LinearOperator):
         return self.uplo
 
 
-@operator(data=("array",), meta=("uplo",))
+@operator(data=("array",), meta=("uplo",), linear=float)
 class Symmetric(Hermitian):
     """The real symmetric matrix with the given upper (or lower) triangle; the other one is not looked at.
 
@@ -136,14 +136,6 @@ def _(A: Hermitian) -> Hermitian:
     return A
 
 
-@scale.rule(Hermitian, cost="O(n²)")
-def _(A: Hermitian, alpha) -> LinearOperator:
-    """Scaled array; dense for a complex number."""
-    if jnp.iscomplexobj(alpha):
-        return Dense(alpha * materialize(A))
-    return type(A)(alpha * A.array, A.uplo)
-
-
 @add.rule(Hermitian, Hermitian, cost="O(n²)")
 def _(A: Hermitian, B: Hermitian) -> Hermitian:
     """Sum of the arrays."""
@@ -154,28 +146,20 @@ def _(A: Hermitian, B: Hermitian) -> Hermitian:
     return structure(materialize(A) + materialize(B))
 
 
-@add.rule(Hermitian, UniformScaling, cost="O(n)", precedence=1)
-def _(A: Hermitian, B: UniformScaling) -> LinearOperator:
-    """Shifted diagonal; dense for a complex number."""
-    B = shift(A, B)
-    if jnp.issubdtype(B.dtype, jnp.complexfloating):
-        return Dense(materialize(A) + materialize(B))
-    return type(A)(A.array + materialize(B), A.uplo)
+def _on_the_diagonal(A: Diagonal, like: Hermitian | None) -> Hermitian | None:
+    if like is None or jnp.issubdtype(A.dtype, jnp.complexfloating):
+        return None
+    return type(like)(materialize(A), like.uplo)
 
 
-@add.rule(Hermitian, Diagonal, cost="O(n)")
-def _(A: Hermitian, B: Diagonal) -> LinearOperator:
-    """Added to the diagonal; dense for a complex one."""
-    same_shape(A, B)
-    if jnp.issubdtype(B.dtype, jnp.complexfloating):
-        return Dense(materialize(A) + materialize(B))
-    return type(A)(A.array + materialize(B), A.uplo)
+for _structure in (Hermitian, Symmetric):
+    conversion(Diagonal, _structure, products=False)(_on_the_diagonal)
 
 
-@add.rule(Diagonal, Hermitian, cost="O(n)")
-def _(A: Diagonal, B: Hermitian) -> LinearOperator:
-    """Added to the diagonal; dense for a complex one."""
-    return add(B, A)
+@conversion(Hermitian, Dense, products=False)
+@conversion(Symmetric, Dense, products=False)
+def _(A: Hermitian, like: LinearOperator | None) -> Dense:
+    return Dense(materialize(A))
 
 
 def _dense_product(A: LinearOperator, B: LinearOperator) -> Dense:

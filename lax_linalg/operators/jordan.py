@@ -13,11 +13,13 @@ from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.band import Band
 from lax_linalg.operators.base import LinearOperator, operator, whole_number
 from lax_linalg.operators.bidiagonal import Bidiagonal
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.triangular_toeplitz import TriangularToeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal
+from lax_linalg.operators.tridiagonal_toeplitz import TridiagonalToeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling, shift
-from lax_linalg.verbs.arithmetic import add, multiply, scale, transpose
+from lax_linalg.verbs.arithmetic import add, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
@@ -109,10 +111,13 @@ def _(A: JordanBlock) -> Bidiagonal:
     return A.bidiagonal.T  # type: ignore[return-value]
 
 
-@scale.rule(JordanBlock, cost="O(n)")
-def _(A: JordanBlock, alpha) -> LinearOperator:
-    """Bidiagonal: α beside αλ."""
-    return scale(A.bidiagonal, alpha)
+conversion(JordanBlock, Bidiagonal)(lambda A, like: A.bidiagonal)
+conversion(JordanBlock, TriangularToeplitz)(lambda A, like: A.series)
+
+
+@conversion(JordanBlock, TridiagonalToeplitz)
+def _(A: JordanBlock, like: LinearOperator | None) -> TridiagonalToeplitz:
+    return TridiagonalToeplitz(jnp.zeros_like(A.value), A.value, jnp.ones_like(A.value), A.n)
 
 
 @add.rule(JordanBlock, UniformScaling, cost="O(1)", precedence=1)

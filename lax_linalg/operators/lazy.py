@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.operators.base import LinearOperator, as_operator, operator
-from lax_linalg.verbs.arithmetic import add, conj, inner, multiply, same_shape, scale, transpose
+from lax_linalg.verbs.arithmetic import conj, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import diag, materialize, require_dense
 
 
@@ -170,16 +170,15 @@ def _factors(A: LinearOperator) -> tuple[LinearOperator, ...]:
     return A.factors if isinstance(A, Product) else (A,)
 
 
-# Sums and products stay flat, so that their length is what prints. Lowest precedence: any structure's own rule wins.
-def _flat_sum(A: LinearOperator, B: LinearOperator) -> Sum:
-    """Lazy sum, kept flat."""
-    same_shape(A, B)
+def flat_sum(A: LinearOperator, B: LinearOperator) -> Sum:
+    """The lazy sum, of which the terms of sums are terms.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> flat_sum(la.Sum((la.I(2), la.I(2))), la.I(2))
+        2×2 Sum{float32} of 3 terms
+    """
     return Sum(_terms(A) + _terms(B))
-
-
-def _flat_product(A: LinearOperator, B: LinearOperator) -> LinearOperator:
-    """Lazy product, kept flat."""
-    return lazy_product(A, B)
 
 
 def lazy_product(A: LinearOperator, B: LinearOperator) -> LinearOperator:
@@ -197,12 +196,6 @@ def lazy_product(A: LinearOperator, B: LinearOperator) -> LinearOperator:
     if isinstance(B, Scaled):
         return scale(multiply(A, B.parent), B.alpha)
     return Product(_factors(A) + _factors(B))
-
-
-for _left, _right in ((Sum, Sum), (Sum, LinearOperator), (LinearOperator, Sum)):
-    add.rule(_left, _right, cost="O(1)", precedence=-1)(_flat_sum)
-for _left, _right in ((Product, Product), (Product, LinearOperator), (LinearOperator, Product)):
-    multiply.rule(_left, _right, cost="O(1)", precedence=-1)(_flat_product)
 
 
 @transpose.rule(Transpose, cost="O(1)")

@@ -15,7 +15,7 @@ from lax_linalg.operators.window import Padding, Window, existing, occurrences, 
 from lax_linalg.verbs.basic import materialize
 
 
-@operator(data=("kernel",), meta=("spatial", "stride", "padding", "dilation", "groups"))
+@operator(data=("kernel",), meta=("spatial", "stride", "padding", "dilation", "groups"), linear=complex)
 class LocallyConnected(Window):
     """The sparse matrix of a locally connected layer in 1 or 2 dimensions: every output has a kernel of its own.
 

@@ -11,7 +11,6 @@ from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.assemble import padded
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.dense import Dense
-from lax_linalg.operators.lazy import Product
 from lax_linalg.verbs.arithmetic import add, adjoint, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense, tr
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
@@ -139,20 +138,6 @@ def _(A: LowRank, B: LinearOperator) -> LowRank:
 
 @multiply.rule(LinearOperator, LowRank, cost="k products with A")
 def _(A: LinearOperator, B: LowRank) -> LowRank:
-    """(A U) Vᴴ."""
-    inner(A, B)
-    return LowRank(A @ B.U, B.V)
-
-
-@multiply.rule(LowRank, Product, cost="k products with Bᴴ")
-def _(A: LowRank, B: Product) -> LowRank:
-    """U (Bᴴ V)ᴴ."""
-    inner(A, B)
-    return LowRank(A.U, adjoint(B) @ A.V)
-
-
-@multiply.rule(Product, LowRank, cost="k products with A")
-def _(A: Product, B: LowRank) -> LowRank:
     """(A U) Vᴴ."""
     inner(A, B)
     return LowRank(A @ B.U, B.V)

@@ -16,11 +16,11 @@ from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.band import Band
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.bidiagonal import Bidiagonal
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.hermitian import Symmetric
 from lax_linalg.operators.tridiagonal import Tridiagonal, binary_scale, require_band
-from lax_linalg.operators.uniform_scaling import UniformScaling, shift
-from lax_linalg.verbs.arithmetic import add, same_shape, scale, transpose
+from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.basic import compute_dtype, dense, materialize
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
@@ -30,7 +30,7 @@ from lax_linalg.verbs.schur import schur
 from lax_linalg.verbs.svd import svd, svdvals
 
 
-@operator(data=("diagonal", "off"))
+@operator(data=("diagonal", "off"), linear=float)
 class SymTridiagonal(Band):
     """The real symmetric matrix [n, n] with a on the diagonal and b on both sides of it, A[i, i+1] = A[i+1, i] = b_i.
 
@@ -73,44 +73,13 @@ def _(A: SymTridiagonal) -> SymTridiagonal:
     return A
 
 
-@scale.rule(SymTridiagonal, cost="O(n)")
-def _(A: SymTridiagonal, alpha) -> LinearOperator:
-    """Scaled diagonals."""
-    if jnp.issubdtype(jnp.result_type(alpha), jnp.complexfloating):
-        return scale(A.tridiagonal, alpha)
-    return SymTridiagonal(alpha * A.diagonal, alpha * A.off)
+@conversion(Diagonal, SymTridiagonal)
+def _(A: Diagonal, like: LinearOperator | None) -> SymTridiagonal | None:
+    real = not jnp.issubdtype(A.dtype, jnp.complexfloating)
+    return SymTridiagonal(A.diagonal, jnp.zeros_like(A.diagonal[1:])) if real else None
 
 
-@add.rule(SymTridiagonal, SymTridiagonal, cost="O(n)")
-def _(A: SymTridiagonal, B: SymTridiagonal) -> SymTridiagonal:
-    """Sums of the diagonals."""
-    same_shape(A, B)
-    return SymTridiagonal(A.diagonal + B.diagonal, A.off + B.off)
-
-
-def _on_the_diagonal(A: SymTridiagonal, d: jax.Array) -> LinearOperator:
-    if jnp.issubdtype(d.dtype, jnp.complexfloating):
-        return Tridiagonal(A.off, A.diagonal + d, A.off)
-    return SymTridiagonal(A.diagonal + d, A.off)
-
-
-@add.rule(SymTridiagonal, UniformScaling, cost="O(n)", precedence=1)
-def _(A: SymTridiagonal, B: UniformScaling) -> LinearOperator:
-    """Shifted main diagonal."""
-    return _on_the_diagonal(A, shift(A, B).value)
-
-
-@add.rule(SymTridiagonal, Diagonal, cost="O(n)")
-def _(A: SymTridiagonal, B: Diagonal) -> LinearOperator:
-    """Sum of the main diagonals."""
-    same_shape(A, B)
-    return _on_the_diagonal(A, B.diagonal)
-
-
-@add.rule(Diagonal, SymTridiagonal, cost="O(n)")
-def _(A: Diagonal, B: SymTridiagonal) -> LinearOperator:
-    """Sum of the main diagonals."""
-    return B + A
+conversion(SymTridiagonal, Tridiagonal)(lambda A, like: A.tridiagonal)
 
 
 @eigvals.rule(SymTridiagonal, cost="O(n²) per bit; O(n³) for the derivative")

@@ -18,8 +18,7 @@ from lax_linalg.operators.toeplitz_solvers import (
     schur_cholesky,
     solve_toeplitz,
 )
-from lax_linalg.operators.uniform_scaling import UniformScaling, shift
-from lax_linalg.verbs.arithmetic import add, same_shape, scale, transpose
+from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
 from lax_linalg.verbs.norms import norm, opnorm, require_p, scaled_norm
@@ -28,7 +27,7 @@ from lax_linalg.verbs.solve import by_columns, solve
 from lax_linalg.verbs.svd import svdvals
 
 
-@operator(data=("column", "row"))
+@operator(data=("column", "row"), linear=complex)
 class Toeplitz(LinearOperator):
     """The matrix [m, n] with entries A[i, j] = c[i − j] for i ≥ j and r[j − i] above, rectangular and not symmetric.
 
@@ -142,27 +141,6 @@ def _(A: Toeplitz) -> Toeplitz:
         return Toeplitz(A.row, A.column)
     v = A.diagonals[::-1]
     return from_diagonals(v, *A.shape[::-1])
-
-
-@scale.rule(Toeplitz, cost="O(m + n)")
-def _(A: Toeplitz, alpha) -> Toeplitz:
-    """Scaled column and row."""
-    return Toeplitz(alpha * A.column, alpha * A.row)
-
-
-@add.rule(Toeplitz, Toeplitz, cost="O(m + n)")
-def _(A: Toeplitz, B: Toeplitz) -> Toeplitz:
-    """Sums of the columns and of the rows."""
-    same_shape(A, B)
-    return Toeplitz(A.column + B.column, A.row + B.row)
-
-
-@add.rule(Toeplitz, UniformScaling, cost="O(n)", precedence=1)
-def _(A: Toeplitz, B: UniformScaling) -> Toeplitz:
-    """Shifted main diagonal."""
-    value = shift(A, B).value
-    column = A.column.astype(jnp.result_type(A.column, value))
-    return Toeplitz(column.at[:1].add(value), A.row)
 
 
 @norm.rule(Toeplitz, cost="O(m + n)")

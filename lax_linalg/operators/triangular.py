@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal import Diagonal
-from lax_linalg.operators.uniform_scaling import UniformScaling, shift
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, dense, diag, materialize
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
@@ -150,14 +150,14 @@ def _product(A: LinearOperator, B: LinearOperator) -> Triangular:
 for _structure in (UpperTriangular, LowerTriangular):
     add.rule(_structure, _structure, cost="O(n²)")(_sum)
     multiply.rule(_structure, _structure, cost="O(n³)")(_product)
-for _left, _right in ((Triangular, Diagonal), (Diagonal, Triangular)):
-    add.rule(_left, _right, cost="O(n²)")(_sum)
 
 
-@add.rule(Triangular, UniformScaling, cost="O(n²)", precedence=1)
-def _(A: Triangular, B: UniformScaling) -> Triangular:
-    """Shifted diagonal."""
-    return _sum(A, shift(A, B))
+def _on_the_diagonal(A: Diagonal, like: Triangular | None) -> Triangular | None:
+    return None if like is None else type(like)(materialize(A))  # type: ignore[call-arg]
+
+
+for _structure in (UpperTriangular, LowerTriangular):
+    conversion(Diagonal, _structure, products=False)(_on_the_diagonal)
 
 
 @multiply.rule(Triangular, Diagonal, cost="O(n²)")

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from lax_linalg.concrete import known_not_finite
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.fourier import toeplitz_entries, toeplitz_product
 from lax_linalg.operators.toeplitz import Toeplitz
-from lax_linalg.operators.uniform_scaling import UniformScaling, shift
-from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
+from lax_linalg.operators.uniform_scaling import UniformScaling
+from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
 from lax_linalg.verbs.eigen import eigvals
@@ -22,7 +23,7 @@ from lax_linalg.verbs.norms import norm, opnorm
 from lax_linalg.verbs.solve import by_columns, inv, require_nonzero, solve
 
 
-@operator(data=("coefficients",), meta=("upper",))
+@operator(data=("coefficients",), meta=("upper",), linear=complex)
 class TriangularToeplitz(LinearOperator):
     """The matrix Σ_k a_k Nᵏ [n, n], N the shift with ones below the diagonal (above it if `upper`).
 
@@ -102,26 +103,12 @@ def _(A: TriangularToeplitz) -> TriangularToeplitz:
     return TriangularToeplitz(A.coefficients, not A.upper)
 
 
-@scale.rule(TriangularToeplitz, cost="O(n)")
-def _(A: TriangularToeplitz, alpha) -> TriangularToeplitz:
-    """Scaled coefficients."""
-    return TriangularToeplitz(alpha * A.coefficients, A.upper)
+@conversion(UniformScaling, TriangularToeplitz)
+def _(A: UniformScaling, like: TriangularToeplitz | None) -> TriangularToeplitz:
+    return TriangularToeplitz(A.first_column, like is not None and like.upper)
 
 
-@add.rule(TriangularToeplitz, TriangularToeplitz, cost="O(n)")
-def _(A: TriangularToeplitz, B: TriangularToeplitz) -> LinearOperator:
-    """Sum of the coefficients; a Toeplitz matrix if they lie on different sides."""
-    same_shape(A, B)
-    if A.upper != B.upper:
-        return A.toeplitz + B.toeplitz
-    return TriangularToeplitz(A.coefficients + B.coefficients, A.upper)
-
-
-@add.rule(TriangularToeplitz, UniformScaling, cost="O(n)", precedence=1)
-def _(A: TriangularToeplitz, B: UniformScaling) -> TriangularToeplitz:
-    """Shifted first coefficient."""
-    value = shift(A, B).value
-    return TriangularToeplitz(A.coefficients.astype(jnp.result_type(A.coefficients, value)).at[:1].add(value), A.upper)
+conversion(TriangularToeplitz, Toeplitz)(lambda A, like: A.toeplitz)
 
 
 @multiply.rule(TriangularToeplitz, TriangularToeplitz, cost="O(n log n)")

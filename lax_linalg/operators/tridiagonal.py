@@ -9,9 +9,9 @@ from lax_linalg.concrete import known_not_finite
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.band import Band
 from lax_linalg.operators.base import LinearOperator, operator
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
-from lax_linalg.operators.uniform_scaling import UniformScaling, shift
-from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
+from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, materialize, require_dense
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
 from lax_linalg.verbs.norms import norm, opnorm, require_p, scaled_norm
@@ -19,7 +19,7 @@ from lax_linalg.verbs.solve import by_columns, solve
 from lax_linalg.verbs.svd import svdvals
 
 
-@operator(data=("lower", "diagonal", "upper"))
+@operator(data=("lower", "diagonal", "upper"), linear=complex)
 class Tridiagonal(Band):
     """The matrix [n, n] with b below, a on and c above the diagonal: A[i+1, i] = b_i, A[i, i] = a_i, A[i, i+1] = c_i.
 
@@ -110,23 +110,10 @@ def _(A: Tridiagonal) -> Tridiagonal:
     return Tridiagonal(A.upper, A.diagonal, A.lower)
 
 
-@scale.rule(Tridiagonal, cost="O(n)")
-def _(A: Tridiagonal, alpha) -> Tridiagonal:
-    """Scaled diagonals."""
-    return Tridiagonal(alpha * A.lower, alpha * A.diagonal, alpha * A.upper)
-
-
-@add.rule(Tridiagonal, Tridiagonal, cost="O(n)")
-def _(A: Tridiagonal, B: Tridiagonal) -> Tridiagonal:
-    """Sums of the diagonals."""
-    same_shape(A, B)
-    return Tridiagonal(A.lower + B.lower, A.diagonal + B.diagonal, A.upper + B.upper)
-
-
-@add.rule(Tridiagonal, UniformScaling, cost="O(n)", precedence=1)
-def _(A: Tridiagonal, B: UniformScaling) -> Tridiagonal:
-    """Shifted main diagonal."""
-    return Tridiagonal(A.lower, A.diagonal + shift(A, B).value, A.upper)
+@conversion(Diagonal, Tridiagonal)
+def _(A: Diagonal, like: LinearOperator | None) -> Tridiagonal:
+    zeros = jnp.zeros_like(A.diagonal[1:])
+    return Tridiagonal(zeros, A.diagonal, zeros)
 
 
 @multiply.rule(Tridiagonal, Diagonal, cost="O(n)")

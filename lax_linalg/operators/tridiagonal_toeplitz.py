@@ -8,15 +8,16 @@ import jax.numpy as jnp
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.band import Band
 from lax_linalg.operators.base import operator, whole_number
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal
-from lax_linalg.operators.uniform_scaling import UniformScaling, shift
-from lax_linalg.verbs.arithmetic import add, same_shape, scale, transpose
+from lax_linalg.operators.uniform_scaling import UniformScaling
+from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.basic import compute_dtype, require_dense
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigenvalues
 
 
-@operator(data=("lower", "diagonal", "upper"), meta=("n",))
+@operator(data=("lower", "diagonal", "upper"), meta=("n",), linear=complex)
 class TridiagonalToeplitz(Band):
     """The matrix [n, n] with the numbers b below, a on and c above the diagonal.
 
@@ -87,23 +88,14 @@ def _(A: TridiagonalToeplitz) -> TridiagonalToeplitz:
     return TridiagonalToeplitz(A.upper, A.diagonal, A.lower, A.n)
 
 
-@scale.rule(TridiagonalToeplitz, cost="O(1)")
-def _(A: TridiagonalToeplitz, alpha) -> TridiagonalToeplitz:
-    """Scaled numbers."""
-    return TridiagonalToeplitz(alpha * A.lower, alpha * A.diagonal, alpha * A.upper, A.n)
+@conversion(UniformScaling, TridiagonalToeplitz)
+def _(A: UniformScaling, like: TridiagonalToeplitz | None) -> TridiagonalToeplitz:
+    zero = jnp.zeros_like(A.value)
+    return TridiagonalToeplitz(zero, A.value, zero, A.shape[0])
 
 
-@add.rule(TridiagonalToeplitz, TridiagonalToeplitz, cost="O(1)")
-def _(A: TridiagonalToeplitz, B: TridiagonalToeplitz) -> TridiagonalToeplitz:
-    """Sums of the numbers."""
-    same_shape(A, B)
-    return TridiagonalToeplitz(A.lower + B.lower, A.diagonal + B.diagonal, A.upper + B.upper, A.n)
-
-
-@add.rule(TridiagonalToeplitz, UniformScaling, cost="O(1)", precedence=1)
-def _(A: TridiagonalToeplitz, B: UniformScaling) -> TridiagonalToeplitz:
-    """Shifted diagonal."""
-    return TridiagonalToeplitz(A.lower, A.diagonal + shift(A, B).value, A.upper, A.n)
+conversion(TridiagonalToeplitz, Tridiagonal)(lambda A, like: A.tridiagonal)
+conversion(TridiagonalToeplitz, Toeplitz)(lambda A, like: A.toeplitz)
 
 
 def _numbers(A: TridiagonalToeplitz) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from lax_linalg.dispatch import verbs
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, operator, whole_number
-from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
-from lax_linalg.operators.lazy import Sum
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.cholesky import cholesky
@@ -39,7 +38,7 @@ from lax_linalg.verbs.solve import by_columns, inv, lstsq, pinv, require_nonzero
 from lax_linalg.verbs.svd import svd, svdvals
 
 
-@operator(data=("value",), meta=("n",))
+@operator(data=("value",), meta=("n",), linear=complex)
 class UniformScaling(LinearOperator):
     """The multiple λI of the identity, of size n or of the size of what it is combined with.
 
@@ -77,6 +76,11 @@ class UniformScaling(LinearOperator):
         if self.n is None:
             raise DimensionMismatch("I has no size of its own; write I(n)")
         return self.n, self.n
+
+    @property
+    def first_column(self) -> jax.Array:
+        """λ and zeros, [n]: λI is circulant and triangular Toeplitz."""
+        return jnp.zeros(self.shape[:1], self.dtype).at[:1].set(self.value)
 
     def __matmul__(self, other):
         if self.n is None and not isinstance(other, LinearOperator):
@@ -123,12 +127,6 @@ def _(A: UniformScaling) -> jax.Array:
 def _(A: UniformScaling) -> UniformScaling:
     """The matrix itself."""
     return A
-
-
-@scale.rule(UniformScaling, cost="O(1)")
-def _(A: UniformScaling, alpha) -> UniformScaling:
-    """Scaled λ."""
-    return UniformScaling(jnp.asarray(alpha * A.value), A.n)
 
 
 @svdvals.rule(UniformScaling, cost="O(n)")
@@ -251,29 +249,15 @@ def _(A: UniformScaling, B: LinearOperator) -> LinearOperator:
     return add(B, A)
 
 
-@add.rule(LinearOperator, UniformScaling, cost="O(1)", precedence=1)
+@add.rule(LinearOperator, UniformScaling, cost="cost of add", precedence=1)
 def _(A: LinearOperator, B: UniformScaling) -> LinearOperator:
-    """Lazy sum with λI of A's size."""
-    B = shift(A, B)
-    return Sum((A, B))
+    """The sum with λI of A's size."""
+    return add.fallback(A, shift(A, B))
 
 
-@add.rule(Sum, UniformScaling, cost="O(1)", precedence=1)
-def _(A: Sum, B: UniformScaling) -> LinearOperator:
-    """Lazy sum with λI of A's size, kept flat."""
-    return Sum((*A.terms, shift(A, B)))
-
-
-@add.rule(Dense, UniformScaling, cost="O(mn)", precedence=1)
-def _(A: Dense, B: UniformScaling) -> Dense:
-    """Shifted diagonal."""
-    return Dense(A.array + materialize(shift(A, B)))
-
-
-@add.rule(Diagonal, UniformScaling, cost="O(n)", precedence=1)
-def _(A: Diagonal, B: UniformScaling) -> Diagonal:
-    """Shifted diagonal."""
-    return Diagonal(A.diagonal + _diagonal(shift(A, B)))
+@conversion(UniformScaling, Diagonal)
+def _(A: UniformScaling, like: LinearOperator | None) -> Diagonal:
+    return Diagonal(_diagonal(A))
 
 
 def shift(A: LinearOperator, B: UniformScaling) -> UniformScaling:

@@ -19,7 +19,7 @@ import numpy as np
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, whole_number
 from lax_linalg.operators.lazy import Sum
-from lax_linalg.verbs.arithmetic import add, same_shape, scale
+from lax_linalg.verbs.arithmetic import add, same_shape
 from lax_linalg.verbs.basic import require_dense
 
 Padding = str | int | Sequence[int | tuple[int, int]]
@@ -168,12 +168,6 @@ def _per_dimension(name: str, value: Any, d: int) -> tuple[int, ...]:
     except DimensionMismatch:
         pass
     raise DimensionMismatch(f"{name} takes a positive integer or {d} of them, got {value!r}")
-
-
-@scale.rule(Window, cost="O(kernel)")
-def _(A: Window, alpha) -> Window:
-    """Scaled kernel."""
-    return A.with_kernel(alpha * A.kernel)
 
 
 @add.rule(Window, Window, cost="O(kernel)")

@@ -58,7 +58,7 @@ def adjoint(A: LinearOperator) -> LinearOperator:
     return transpose(conj(A))
 
 
-@verb(algorithm="Lazy.", cost="O(1)", finite=False)
+@verb(algorithm="Scaled parameters where the matrix is linear in them; else lazy.", cost="O(parameters)", finite=False)
 def scale(A: LinearOperator, alpha: jax.Array | complex) -> LinearOperator:
     """Multiple α A, structured or lazy.
 
@@ -71,13 +71,23 @@ def scale(A: LinearOperator, alpha: jax.Array | complex) -> LinearOperator:
         >>> print(la.materialize(la.scale([[1.0]], 3)))
         [[3.]]
     """
+    from lax_linalg.operators.conversion import linear_over
     from lax_linalg.operators.lazy import Scaled
 
+    linear = linear_over(complex if jnp.iscomplexobj(alpha) else float, A)
+    if linear is not None:
+        return jax.tree.map(lambda x: alpha * x, linear)
     # a whole number is of the default integer type, because that of a permutation's entries would not hold it
     return Scaled(jnp.asarray(alpha, int if isinstance(alpha, int) else None), A)
 
 
-@verb(algorithm="Lazy.", cost="O(1)", arity=2, finite=False)
+@verb(
+    algorithm="Sum of the parameters, of the nearest structure that both operands have and that is linear in them; "
+    "else lazy.",
+    cost="O(parameters)",
+    arity=2,
+    finite=False,
+)
 def add(A: LinearOperator, B: LinearOperator) -> LinearOperator:
     """Sum A + B, structured or lazy.
 
@@ -89,13 +99,22 @@ def add(A: LinearOperator, B: LinearOperator) -> LinearOperator:
         >>> print(la.materialize(la.add([[1.0]], la.I)))
         [[2.]]
     """
-    from lax_linalg.operators.lazy import Sum
+    from lax_linalg.operators.conversion import combined, linear_sum
+    from lax_linalg.operators.lazy import flat_sum
 
     same_shape(A, B)
-    return Sum((A, B))
+    for structured in (linear_sum(A, B), combined(add, A, B)):
+        if structured is not None:
+            return structured
+    return flat_sum(A, B)
 
 
-@verb(algorithm="Lazy.", cost="O(1)", arity=2, finite=False)
+@verb(
+    algorithm="Product of the nearest structures of the operands that have a rule below; else lazy.",
+    cost="O(1), or that of the rule",
+    arity=2,
+    finite=False,
+)
 def multiply(A: LinearOperator, B: LinearOperator) -> LinearOperator:
     """Product A B, structured or lazy (applied factor by factor).
 
@@ -107,9 +126,12 @@ def multiply(A: LinearOperator, B: LinearOperator) -> LinearOperator:
         >>> la.multiply(la.I(2), [[1.0], [2.0]])
         2×1 Dense{float32}
     """
+    from lax_linalg.operators.conversion import combined
     from lax_linalg.operators.lazy import lazy_product
 
-    return lazy_product(A, B)
+    inner(A, B)
+    structured = combined(multiply, A, B)
+    return lazy_product(A, B) if structured is None else structured
 
 
 @verb(algorithm="Lazy.", cost="O(1)", arity=2, finite=False)
