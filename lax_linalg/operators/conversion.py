@@ -16,7 +16,7 @@ import jax
 from lax_linalg.dispatch import Verb
 from lax_linalg.operators.base import LinearOperator
 
-Conversion = Callable[[Any, LinearOperator | None], LinearOperator | None]
+Conversion = Callable[[Any, Any], LinearOperator | None]
 
 _conversions: dict[type, dict[type, tuple[Conversion, bool]]] = {}
 """source -> target -> (conversion, whether products use it too)"""
@@ -106,7 +106,7 @@ def combined(verb: Verb, A: LinearOperator, B: LinearOperator) -> LinearOperator
         a_path, b_path = (_paths(type(X), verb.name == "multiply") for X in (A, B))
         a = _follow(A, left, a_path[left], B)
         b = None if a is None else _follow(B, right, b_path[right], a)
-        if b is None:
+        if a is None or b is None:
             continue
         result = linear_sum(a, b) if rule is None else rule(a, b)
         if result is not None:
