@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ import numpy as np
 from jax.core import Tracer
 
 from lax_linalg.errors import NotDifferentiableError
+
+T = TypeVar("T")
 
 
 def decided(condition: jax.Array | bool) -> bool | None:
@@ -68,6 +70,32 @@ def _constant_unless(x: jax.Array, condition: jax.Array) -> jax.Array:
 def _constant_unless_jvp(primals, tangents):
     x, condition = primals
     return jnp.asarray(x), jnp.where(condition, tangents[0], 0)
+
+
+def undefined_unless(condition: jax.Array, tree: T) -> T:
+    """The same numbers and truths where the condition holds, and NaN and False elsewhere; integers stay.
+
+    Derivatives are NaN there as well, of and by what is 0, too.
+
+    Example:
+        >>> square = lambda x: undefined_unless(x > 0, x) ** 2
+        >>> print(square(3.0), jax.grad(square)(3.0), square(-3.0), jax.grad(square)(-3.0))
+        9.0 6.0 nan nan
+    """
+    factor = jnp.where(condition, 1, jnp.nan)
+
+    def one(x: Any) -> Any:
+        dtype = jnp.result_type(x) if hasattr(x, "dtype") or isinstance(x, bool | float | complex) else None
+        if dtype == jnp.bool:
+            return x & condition
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            return x
+        unit = factor.astype(jnp.finfo(dtype).dtype)
+        if not jnp.issubdtype(dtype, jnp.complexfloating):
+            return x * unit
+        return jax.lax.complex(jnp.real(x) * unit, jnp.imag(x) * unit)  # which keeps infinities and signs of zeros
+
+    return jax.tree.map(one, tree)
 
 
 def above_rounding(pivots: jax.Array, n: int) -> jax.Array:

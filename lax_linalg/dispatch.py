@@ -13,8 +13,10 @@ algorithms is generated from ``Verb.rules``, so a rule without a docstring or a 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
@@ -24,7 +26,7 @@ import numpy as np
 import plum
 from jax.core import Tracer
 
-from lax_linalg.concrete import in_memory
+from lax_linalg.concrete import decided, in_memory, undefined_unless
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ class Verb(Generic[P, R]):
         name: the verb's name.
         arity: how many leading arguments are operators and take part in the dispatch.
         square: whether the (first) operator must be square.
-        finite: whether NaN and infinity are refused (checked outside of ``jit`` only, where the values are known).
+        finite: whether NaN and infinity are refused: `NonFiniteError` where the values are known; under ``jit`` and
+            ``vmap`` the result is NaN, False or a count of −1 instead.
         promote: whether half precision becomes float32 before a rule sees it.
         rules: the dispatch table, generic rule first.
 
@@ -151,14 +154,16 @@ class Verb(Generic[P, R]):
         if self.square:
             require_square(operators[0], self.name)
         if self.finite:
-            for a in operators:
-                require_finite(a, self.name)
+            return of_finite(self.name, operators, lambda *checked: self._apply(checked, args[self.arity :], kwargs))
+        return self._apply(operators, args[self.arity :], kwargs)
+
+    def _apply(self, operators: tuple[LinearOperator, ...], rest: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self.promote:
             operators = tuple(a._computed() if _is_half(a) else a for a in operators)
         rule = self._resolve(tuple(type(a) for a in operators))
         # accelerators multiply float32 matrices in fewer bits unless told otherwise, which no residual bound survives
         with jax.default_matmul_precision("highest"):
-            return rule.function(*operators, *args[self.arity :], **kwargs)
+            return rule.function(*operators, *rest, **options)
 
     def __repr__(self) -> str:
         return f"<verb {self.name} with {len(self.rules)} rules>"
@@ -204,21 +209,78 @@ def require_square(A: LinearOperator, verb_name: str) -> None:
         raise DimensionMismatch(f"{verb_name} needs a square matrix, got {m}×{n}")
 
 
-def require_finite(A: Any, verb_name: str) -> None:
-    """Raise `NonFiniteError` if a parameter of A is known to hold NaN or infinity; traced values pass."""
-    for leaf in jax.tree.leaves(A):
-        if isinstance(leaf, Tracer) or not hasattr(leaf, "dtype"):
+def require_finite(A: Any, verb_name: str) -> jax.Array | None:
+    """Raise `NonFiniteError` if a number of A is known to be NaN or infinite.
+
+    Args:
+        A: an operator, whose `_numbers` are looked at, or a pytree of arrays.
+        verb_name: who asks.
+
+    Returns:
+        None if all numbers are known to be finite; whether they are, a traced boolean, where a transformation hides it.
+    """
+    hidden = []
+    for leaf in A._numbers() if hasattr(A, "_numbers") else jax.tree.leaves(A):
+        if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.inexact):
             continue
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact) or isinstance(leaf, jax.ShapeDtypeStruct):
+        if isinstance(leaf, jax.ShapeDtypeStruct):
             continue
         values = in_memory(leaf)
-        if values is None:
-            with jax.ensure_compile_time_eval():  # what a traced function closes over is checked all the same
-                bad = int(leaf.size - jnp.isfinite(leaf).sum())
-        else:
+        if values is not None:
             bad = leaf.size - np.count_nonzero(np.isfinite(values))
+        else:
+            # what a traced function closes over is checked all the same
+            with contextlib.nullcontext() if isinstance(leaf, Tracer) else jax.ensure_compile_time_eval():
+                finite = jnp.isfinite(leaf)
+                every = finite.all()
+                known = decided(every)
+                bad = leaf.size - int(finite.sum()) if known is False else 0
+            if known is None:
+                hidden.append(every)
         if bad:
             raise NonFiniteError(
                 f"{verb_name} needs finite numbers, but {bad} of {leaf.size} parameters of the {type(A).__name__} "
                 "matrix are NaN or infinite"
             )
+    return functools.reduce(jnp.logical_and, hidden) if hidden else None
+
+
+_checked: ContextVar[tuple[Any, ...]] = ContextVar("checked", default=())
+"""Traced parameters that the verbs in progress have checked: what their rules do with these need not do so again."""
+
+
+def of_finite(name: str, operators: tuple[Any, ...], function: Callable[..., R]) -> R:
+    """function(*operators), and the one place that knows what becomes of numbers that are not finite.
+
+    Where they are known they raise `NonFiniteError`. Where a transformation hides them, the numbers of the result are
+    NaN, truths False and a count −1; indices stay. So are derivatives NaN, for the function sees NaN parameters.
+
+    Args:
+        name: of the function, for the error.
+        operators: its arguments.
+        function: of the operators; what it returns is a pytree.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, lax_linalg as la
+        >>> entries = lambda x: of_finite("entries", (la.Diagonal(x),), lambda A: (A.diagonal, jnp.array(True)))
+        >>> jax.jit(entries)(jnp.array([1.0, jnp.inf]))
+        (Array([nan, nan], dtype=float32), Array(False, dtype=bool))
+    """
+    hidden = []
+    for A in operators:
+        traced = [x for x in jax.tree.leaves(A) if isinstance(x, Tracer)]
+        if not traced or not all(any(x is y for y in _checked.get()) for x in traced):
+            finite = require_finite(A, name)
+            hidden += [] if finite is None else [finite]
+    if not hidden:
+        return function(*operators)
+    finite = functools.reduce(jnp.logical_and, hidden)
+    operators = undefined_unless(finite, operators)
+    token = _checked.set((*_checked.get(), *jax.tree.leaves(operators)))
+    try:
+        result = undefined_unless(finite, function(*operators))
+    finally:
+        _checked.reset(token)
+    if isinstance(result, jax.Array) and result.ndim == 0 and jnp.issubdtype(result.dtype, jnp.integer):
+        return jnp.where(finite, result, -1)  # type: ignore[return-value]
+    return result

@@ -102,16 +102,28 @@ def _of_stacks(
     elsewhere: Callable[[jax.Array], Any],
     cpu_stack: Callable[[jax.Array], Any] | None = None,
 ) -> Callable[[jax.Array], Any]:
-    """A function of one matrix, which `vmap` maps over a stack: by vmap, and on the CPU by a loop or as it is told."""
+    """A function of one matrix, which `vmap` maps over a stack: by vmap, and on the CPU by a loop or as it is told.
+
+    Of a matrix that is not finite the results are NaN. The routines see zeros in its place: some of LAPACK's never
+    return from an infinity, others make plausible numbers of NaN.
+    """
     looped = functools.partial(jax.lax.map, cpu) if cpu_stack is None else cpu_stack
 
     @jax.custom_batching.custom_vmap
     def stacked(a: jax.Array) -> Any:
+        finite = jnp.isfinite(a).all((-2, -1))
         *lead, m, n = a.shape
+        a = jnp.where(finite[..., None, None], a, 0)
         if not lead:
-            return jax.lax.platform_dependent(a, cpu=cpu, default=elsewhere)
-        found = jax.lax.platform_dependent(a.reshape(-1, m, n), cpu=looped, default=jax.vmap(elsewhere))
-        return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), found)
+            found = jax.lax.platform_dependent(a, cpu=cpu, default=elsewhere)
+        else:
+            found = jax.lax.platform_dependent(a.reshape(-1, m, n), cpu=looped, default=jax.vmap(elsewhere))
+
+        def defined(x: jax.Array) -> jax.Array:
+            x = x.reshape(*lead, *x.shape[min(len(lead), 1) :])
+            return jnp.where(jnp.expand_dims(finite, range(len(lead), x.ndim)), x, jnp.nan)
+
+        return jax.tree.map(defined, found)
 
     @stacked.def_vmap
     def _(size: int, batched: Any, a: jax.Array) -> tuple[Any, Any]:

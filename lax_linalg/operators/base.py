@@ -76,6 +76,14 @@ class LinearOperator:
 
         return jax.tree.map(promoted, self, is_leaf=lambda x: isinstance(x, LinearOperator) and x is not self)
 
+    def _numbers(self) -> list[Any]:
+        """The numbers that the matrix depends on, arrays: all parameters, unless the structure leaves some unread.
+
+        Verbs need these to be finite. What is not among them may be NaN.
+        """
+        parts = jax.tree.leaves(self, is_leaf=lambda x: isinstance(x, LinearOperator) and x is not self)
+        return [number for x in parts for number in (x._numbers() if isinstance(x, LinearOperator) else [x])]
+
     def _describe(self) -> str:
         """What the printed form adds behind the type, e.g. "3×3, 16→16, stride 1"."""
         return ""
