@@ -13,6 +13,7 @@ from lax_linalg.registry import Registry
 from models.checks import positive, sizes
 
 registry: Registry[Callable[..., nnx.Module]] = Registry("model")
+OPEN = "**"
 
 
 def create(
@@ -41,11 +42,31 @@ def create(
         (2, 3)
     """
     build = registry[name]
-    function: Any = build.__init__ if isinstance(build, type) else build  # NNX's metaclass hides a class's signature
-    given_by_us = ("self", "input_shape", "num_classes", "rngs")
-    allowed = [p for p in inspect.signature(function).parameters if p not in given_by_us]
+    allowed = options_of(build, "input_shape", "num_classes")
     for option in options:
-        if option not in allowed:
+        if option not in allowed and OPEN not in allowed:
             raise UnknownNameError.of(f"option of model {name!r}:", option, allowed)
     shape = sizes("input_shape", input_shape)
     return build(input_shape=shape, num_classes=positive("num_classes", num_classes), rngs=rngs, **options)
+
+
+def options_of(build: Callable[..., Any], *others: str) -> tuple[str, ...]:
+    """The names of the options of a class or function, without `rngs` and the `others`.
+
+    Args:
+        build: class or function.
+        others: names of parameters that are no options.
+
+    Returns:
+        Names; `OPEN` among them says that it hands further options on.
+
+    Example:
+        >>> options_of(lambda size, *, gain=1.0, rngs: None, "size")
+        ('gain',)
+    """
+    function: Any = build.__init__ if isinstance(build, type) else build  # NNX's metaclass hides a class's signature
+    return tuple(
+        OPEN if p.kind is p.VAR_KEYWORD else p.name
+        for p in inspect.signature(function).parameters.values()
+        if p.name not in ("self", "rngs", *others)
+    )

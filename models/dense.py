@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype
 
 import lax_linalg as la
 from lax_linalg.errors import DimensionMismatch
@@ -22,7 +23,8 @@ class Dense(nnx.Module):
         in_features, out_features: sizes ≥ 1.
         use_bias: add b [out_features].
         kernel_init, bias_init: initializer or its name.
-        param_dtype: dtype of the parameters.
+        dtype: of the computation, into which x, W and b are cast; the one they promote to unless given.
+        param_dtype: of the parameters.
         rngs: source of the initial weights.
 
     Raises:
@@ -46,9 +48,11 @@ class Dense(nnx.Module):
         use_bias: bool = True,
         kernel_init: str | Initializer = "orthogonal",
         bias_init: str | Initializer = "zeros",
+        dtype: Any = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        self.dtype = dtype
         self.in_features = positive("in_features", in_features)
         self.out_features = positive("out_features", out_features)
         shape = (self.in_features, self.out_features)
@@ -69,8 +73,8 @@ class Dense(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         if x.shape[-1:] != (self.in_features,):
             raise DimensionMismatch(f"{self._name} got an input of shape {x.shape}")
-        y = x @ self.matrix()
-        return y if self.bias is None else y + self.bias[...]
+        x, W, b = promote_dtype((x, self.matrix(), self.bias and self.bias[...]), dtype=self.dtype)
+        return x @ W if b is None else x @ W + b
 
     def operator(self, input_shape: Sequence[int] | None = None) -> la.LinearOperator:
         """The linear part as a matrix [out_features, in_features], Wᵀ.

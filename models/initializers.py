@@ -140,9 +140,10 @@ def critical_point(phi: str | Activation, q: float) -> tuple[float, float]:
     nodes, weights = np.polynomial.hermite_e.hermegauss(200)
     weights = weights / weights.sum()
     function = activation(phi)
-    x = jnp.asarray(q**0.5 * nodes)
-    slope = np.asarray(jax.vmap(jax.grad(function))(x), np.float64)
-    value = np.asarray(function(x), np.float64)
+    with jax.ensure_compile_time_eval():  # numbers, where a model is built under jit as well
+        x = jnp.asarray(q**0.5 * nodes)
+        slope = np.asarray(jax.vmap(jax.grad(function))(x), np.float64)
+        value = np.asarray(function(x), np.float64)
     sigma_w2 = 1 / float(weights @ slope**2)
     return sigma_w2, q - sigma_w2 * float(weights @ value**2)
 
@@ -164,7 +165,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
 
     Source: Saxe et al., arXiv:1312.6120.
     """
-    return jax.nn.initializers.orthogonal(scale=_gain(gain))
+    return in_single(jax.nn.initializers.orthogonal(scale=_gain(gain)))
 
 
 @initializers.register("delta_orthogonal")
@@ -191,7 +192,7 @@ def delta_orthogonal(gain: float = 1.0) -> Initializer:
 
     Source: Xiao et al., arXiv:1806.05393, algorithm 1.
     """
-    matrix = jax.nn.initializers.orthogonal(scale=_gain(gain))
+    matrix = orthogonal(gain)
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
         *taps, cin, cout = shape
@@ -204,6 +205,31 @@ def delta_orthogonal(gain: float = 1.0) -> Initializer:
         return jnp.zeros(shape, dtype).at[centre].set(matrix(key, (cin, cout), dtype))
 
     return init
+
+
+def in_single(init: Initializer) -> Initializer:
+    """The same initial weights for every floating dtype: computed in at least single precision, then rounded.
+
+    Matrix factorisations have no half-precision kernels, and sums of large and small terms would lose the small ones.
+
+    Args:
+        init: function of (key, shape, dtype).
+
+    Returns:
+        An initializer.
+
+    Example:
+        >>> in_single(jax.nn.initializers.orthogonal())(jax.random.key(0), (2, 2), jnp.bfloat16).dtype
+        dtype(bfloat16)
+    """
+
+    def rounded(
+        key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, out_sharding: Any = None
+    ) -> jax.Array:
+        options = {} if out_sharding is None else {"out_sharding": out_sharding}
+        return init(key, shape, jnp.promote_types(dtype, jnp.float32), **options).astype(dtype)
+
+    return rounded
 
 
 def initializer(given: str | Initializer, **options: Any) -> Initializer:

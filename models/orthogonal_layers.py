@@ -7,6 +7,7 @@ Cayley map. A stride s first moves the s × s pixels of a cell into the channels
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +27,10 @@ def semi_orthogonal(W: jax.Array) -> jax.Array:
     singular, since its Hermitian part is I + VᴴV.
 
     Args:
-        W: [..., m, n], real or complex.
+        W: [..., m, n], real or complex; half precision is computed in single precision and rounded.
 
     Returns:
-        Q [..., m, n] with QᴴQ = I if m ≥ n, else QQᴴ = I.
+        Q [..., m, n] of the same dtype with QᴴQ = I if m ≥ n, else QQᴴ = I.
 
     Cost: O(m n min(m, n)) a matrix.
 
@@ -41,6 +42,8 @@ def semi_orthogonal(W: jax.Array) -> jax.Array:
     Source: Trockman and Kolter, arXiv:2104.07167, section 4 and appendix A.
     """
     m, n = W.shape[-2:]
+    if (single := jnp.promote_types(W.dtype, jnp.float32)) != W.dtype:
+        return semi_orthogonal(W.astype(single)).astype(W.dtype)
     if m < n:
         return _adjoint(semi_orthogonal(_adjoint(W)))
     U, V = W[..., :n, :], W[..., n:, :]
@@ -60,6 +63,7 @@ class OrthogonalDense(Dense):
         in_features, out_features: sizes ≥ 1.
         use_bias: add b [out_features], 0 at the start.
         kernel_init: of the matrix that the Cayley map takes to Q, or its name.
+        dtype, param_dtype: see `Dense`.
         rngs: source of the initial weights.
 
     Raises:
@@ -83,9 +87,12 @@ class OrthogonalDense(Dense):
         *,
         use_bias: bool = True,
         kernel_init: str | Initializer = "gaussian",
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        super().__init__(in_features, out_features, use_bias=use_bias, kernel_init=kernel_init, rngs=rngs)
+        options: Any = {"use_bias": use_bias, "kernel_init": kernel_init, "dtype": dtype, "param_dtype": param_dtype}
+        super().__init__(in_features, out_features, rngs=rngs, **options)
 
     def matrix(self) -> jax.Array:
         """Q [in_features, out_features].

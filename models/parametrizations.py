@@ -33,7 +33,8 @@ class Parametrization:
 
     Attributes:
         start: (angles [planes], size n) -> raw parameters of the rotations by those angles.
-        matrix: raw -> Q [n, n], differentiable.
+        matrix: raw -> Q [n, n] of raw's dtype, differentiable. It is computed in at least single precision: half
+            precision has no solver, and its products would leave Q orthogonal to a few rounding errors only.
         skew: whether raw [n, n] counts by its skew part S and 0 gives the identity: then it can be trivialised.
 
     Example:
@@ -46,6 +47,12 @@ class Parametrization:
     start: Callable[[jax.Array, int], jax.Array]
     matrix: Callable[[jax.Array], jax.Array]
     skew: bool = False
+
+    def __post_init__(self):
+        exact = self.matrix
+        object.__setattr__(
+            self, "matrix", lambda raw: exact(raw.astype(jnp.promote_types(raw.dtype, jnp.float32))).astype(raw.dtype)
+        )
 
 
 parametrizations: Registry[Parametrization] = Registry("parametrisation")
@@ -183,6 +190,7 @@ class OrthogonalMatrix(nnx.Module):
         reflections: number of Householder vectors k, even, 2 ≤ k ≤ n; all n (n − 1 for odd n) unless given.
         negative: how many columns "cayley" multiplies by −1 (scaled Cayley: every rotation or reflection is reached
             for some choice); n // 2 unless given.
+        param_dtype: of `raw`, and of Q.
         rngs: source of the angles.
 
     Raises:
@@ -208,6 +216,7 @@ class OrthogonalMatrix(nnx.Module):
         init: str = "henaff",
         reflections: int | None = None,
         negative: int | None = None,
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
         n = self.size = positive("size", size)
@@ -233,7 +242,7 @@ class OrthogonalMatrix(nnx.Module):
             raise DimensionMismatch(f"negative must be at most the size {n}, got {self.flipped}")
         self.rebase_every = positive("rebase_every", rebase_every)
         self.deterministic = False
-        raw = chosen.start(angles[init](rngs.params(), planes), n)
+        raw = chosen.start(angles[init](rngs.params(), planes), n).astype(param_dtype)
         self.base: Any = nnx.data(None)
         self.anchor: Any = nnx.data(None)
         self.calls: Any = nnx.data(None)

@@ -2,7 +2,8 @@
 
 h_t = φ(W h_{t−1} + U x_t + b), with W orthogonal by construction, near the identity, or free. A cell's carry is the
 pair (h, W): `initialize_carry`, which `nnx.RNN` calls outside its scan, computes W, and the scan passes it on
-unchanged, which JAX recognises and keeps out of the loop.
+unchanged, which JAX recognises and keeps out of the loop. `nnx.RNN` takes the first axis of everything in a carry for
+the batch, so W stands there as [1, n, n], a batch of one that every sequence shares.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from flax import nnx
 
 import lax_linalg as la
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from lax_linalg.registry import Registry
 from models.activations import Activation, activation
-from models.catalog import registry
+from models.catalog import OPEN, options_of, registry
 from models.checks import positive
 from models.dense import Dense
 from models.initializers import Initializer, initializer
@@ -26,14 +28,6 @@ from models.parametrizations import OrthogonalMatrix
 
 _activation = activation  # the constructors' argument of that name hides the function
 
-OUTER = ("activation", "kernel_init", "modrelu_bias")
-OPTIONS = {
-    "orthogonal": (*OUTER, "parametrization", "trivialization", "rebase_every", "init", "reflections", "negative"),
-    "near_identity": (*OUTER, "epsilon", "antisymmetric"),
-    "irnn": (*OUTER, "hidden_init"),
-    "free": (*OUTER, "hidden_init"),
-}
-CELLS = tuple(OPTIONS)
 OUTPUTS = ("last", "every")
 
 
@@ -46,6 +40,7 @@ class ModReLU(nnx.Module):
     Args:
         features: number of units.
         bias: the initial b are uniform on [−bias, bias]; ≥ 0.
+        param_dtype: of b; the result has the dtype of z.
         rngs: their source.
 
     Raises:
@@ -59,13 +54,13 @@ class ModReLU(nnx.Module):
     Source: Arjovsky, Shah and Bengio, arXiv:1511.06464, eq. 8; for real units Helfrich et al., arXiv:1707.09520.
     """
 
-    def __init__(self, features: int, *, bias: float = 0.01, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, bias: float = 0.01, param_dtype: Any = jnp.float32, rngs: nnx.Rngs):
         if not bias >= 0:
             raise LinearAlgebraError(f"the range of modReLU's initial biases must be ≥ 0, got {bias!r}")
-        self.bias = nnx.Param(jax.random.uniform(rngs.params(), (features,), minval=-bias, maxval=bias))
+        self.bias = nnx.Param(jax.random.uniform(rngs.params(), (features,), param_dtype, -bias, bias))
 
     def __call__(self, z: jax.Array) -> jax.Array:
-        b = self.bias[...]
+        b = self.bias[...].astype(z.dtype)
         # s is locally constant, so that it is all the loop over time has to keep for the derivative
         s = jax.lax.stop_gradient(jnp.where(jnp.abs(z) + b > 0, jnp.sign(z), 0))
         return s * (s * z + b)
@@ -77,6 +72,7 @@ class FreeMatrix(nnx.Module):
     Args:
         size: n.
         kernel_init: initializer or its name.
+        param_dtype: of the matrix.
         rngs: source of the initial values.
 
     Example:
@@ -84,9 +80,16 @@ class FreeMatrix(nnx.Module):
         (3, 3)
     """
 
-    def __init__(self, size: int, *, kernel_init: str | Initializer = "lecun", rngs: nnx.Rngs):
+    def __init__(
+        self,
+        size: int,
+        *,
+        kernel_init: str | Initializer = "lecun",
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
         n = self.size = positive("size", size)
-        self.kernel = nnx.Param(initializer(kernel_init)(rngs.params(), (n, n), jnp.float32))
+        self.kernel = nnx.Param(initializer(kernel_init)(rngs.params(), (n, n), param_dtype))
 
     def __call__(self) -> jax.Array:
         return self.kernel[...]
@@ -99,6 +102,7 @@ class NearIdentity(nnx.Module):
         size: n.
         epsilon: ε > 0.
         antisymmetric: take A = (K − Kᵀ)/√2, so that all |λ(W)| = 1 + O(ε²).
+        param_dtype: of A.
         rngs: source of the initial A, Gaussian of variance 1/n.
 
     Raises:
@@ -112,12 +116,20 @@ class NearIdentity(nnx.Module):
     Source: Chang, Chen, Haber and Chi, arXiv:1902.09689 (AntisymmetricRNN).
     """
 
-    def __init__(self, size: int, *, epsilon: float = 0.01, antisymmetric: bool = False, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        size: int,
+        *,
+        epsilon: float = 0.01,
+        antisymmetric: bool = False,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
         n = self.size = positive("size", size)
         if not epsilon > 0:
             raise LinearAlgebraError(f"epsilon must be positive, got {epsilon!r}")
         self.epsilon, self.antisymmetric = float(epsilon), bool(antisymmetric)
-        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (n, n)) / n**0.5)
+        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (n, n), param_dtype) / n**0.5)
 
     def __call__(self) -> jax.Array:
         A = self.kernel[...]
@@ -129,7 +141,9 @@ class NearIdentity(nnx.Module):
 class RecurrentCell(nnx.RNNCellBase):
     """h' = φ(W h + U x + b) with a hidden map W that is computed once, by `initialize_carry`.
 
-    The carry is (h, W); a bare h is taken too, and then W is computed in that step.
+    The carry is (h, W), W [1, n, n]; a bare h is taken too, and then W is computed in that step. With `seq_lengths`
+    and `return_carry`, `nnx.RNN` keeps the carry of every step until it has chosen each sequence's last one: T n²
+    numbers for W.
 
     Args:
         in_features: size of x.
@@ -137,6 +151,8 @@ class RecurrentCell(nnx.RNNCellBase):
         activation: "modrelu", or a name or function φ.
         kernel_init: initializer of U, or its name.
         modrelu_bias: range of modReLU's initial biases.
+        dtype: of the computation and the states, into which inputs and parameters are cast; that of U unless given.
+        param_dtype: of U, b and modReLU's biases.
         rngs: source of the initial weights.
 
     Raises:
@@ -160,33 +176,42 @@ class RecurrentCell(nnx.RNNCellBase):
         activation: str | Activation = "tanh",
         kernel_init: str | Initializer = "he",
         modrelu_bias: float = 0.01,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.hidden = hidden
+        self.hidden, self.dtype = hidden, dtype
         self.in_features = positive("in_features", in_features)
         self.features = hidden.size
-        self.input = Dense(in_features, self.features, kernel_init=kernel_init, rngs=rngs)
-        modrelu = activation == "modrelu"
-        self.activation = ModReLU(self.features, bias=modrelu_bias, rngs=rngs) if modrelu else _activation(activation)
+        weights: Any = {"param_dtype": param_dtype, "rngs": rngs}
+        self.input = Dense(in_features, self.features, kernel_init=kernel_init, dtype=dtype, **weights)
+        self.activation: Any = (
+            ModReLU(self.features, bias=modrelu_bias, **weights) if activation == "modrelu" else _activation(activation)
+        )
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Callable | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """(h₀, W): zeros [..., n] unless `carry_init` draws them, and the hidden map, computed here and only here."""
         shape = (*input_shape[:-1], self.features)
-        W = self.hidden()
+        W = self.hidden_map()
         if carry_init is None:
-            return jnp.zeros(shape, W.dtype), W
+            return jnp.zeros(shape, W.dtype), W[None]
         key = rngs.carry() if isinstance(rngs, nnx.Rngs) else rngs() if callable(rngs) else jax.random.key(0)
-        return carry_init(key, shape, W.dtype), W
+        return carry_init(key, shape, W.dtype), W[None]
 
     def __call__(self, carry: Any, inputs: jax.Array) -> tuple[Any, jax.Array]:
-        if isinstance(carry, tuple):
-            h, W = carry
-            h = self.advance(h, W, self.input(inputs))
-            return (h, W), h
-        h = self.advance(carry, self.hidden(), self.input(inputs))
-        return h, h
+        h, *shared = carry if isinstance(carry, tuple) else (carry,)
+        h = self.advance(h, shared[0][0] if shared else self.hidden_map(), self.drive(inputs))
+        return ((h, *shared) if shared else h), h
+
+    def hidden_map(self) -> jax.Array:
+        """W [n, n] in the dtype of the computation."""
+        return self.hidden().astype(self.dtype or self.input.kernel[...].dtype)
+
+    def drive(self, x: jax.Array) -> jax.Array:
+        """U x + b [..., n] of inputs [..., in_features], in the dtype of the computation."""
+        return self.input(jnp.asarray(x, self.dtype or self.input.kernel[...].dtype))
 
     def advance(self, h: jax.Array, W: jax.Array, u: jax.Array) -> jax.Array:
         """φ(W h + u) for states [..., n] and driven inputs u = U x + b [..., n]."""
@@ -203,7 +228,7 @@ class RecurrentCell(nnx.RNNCellBase):
             >>> bool(la.isorthogonal(cell.state_jacobian(jnp.zeros(3), jnp.ones(2))))
             True
         """
-        W, u = self.hidden(), self.input(x)
+        W, u = self.hidden_map(), self.drive(x)
         z = W @ h + u
         _, slope = jax.jvp(self.activation, (z,), (jnp.ones_like(z),))
         return la.Diagonal(slope) @ la.Dense(W)
@@ -223,6 +248,7 @@ class OrthogonalRNNCell(RecurrentCell):
         activation: "modrelu", or a name or function φ.
         kernel_init: initializer of U, or its name.
         modrelu_bias: range of modReLU's initial biases.
+        dtype, param_dtype: see `RecurrentCell`.
         rngs: source of the initial weights.
         **options: of `OrthogonalMatrix`: parametrization, trivialization, rebase_every, init, reflections, negative.
 
@@ -247,26 +273,56 @@ class OrthogonalRNNCell(RecurrentCell):
         activation: str | Activation = "modrelu",
         kernel_init: str | Initializer = "he",
         modrelu_bias: float = 0.01,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
         **options: Any,
     ):
-        hidden = OrthogonalMatrix(hidden_features, rngs=rngs, **options)
-        outer: dict[str, Any] = {"activation": activation, "kernel_init": kernel_init, "modrelu_bias": modrelu_bias}
-        super().__init__(in_features, hidden, rngs=rngs, **outer)
+        hidden = OrthogonalMatrix(hidden_features, param_dtype=param_dtype, rngs=rngs, **options)
+        outer: Any = {"activation": activation, "kernel_init": kernel_init, "modrelu_bias": modrelu_bias}
+        super().__init__(in_features, hidden, dtype=dtype, param_dtype=param_dtype, rngs=rngs, **outer)
 
 
-def make_cell(kind: str, in_features: int, hidden_features: int, *, rngs: nnx.Rngs, **options: Any) -> RecurrentCell:
+hidden_maps: Registry[Callable[..., Any]] = Registry("cell")
+"""Name of a cell -> its hidden map, a module of a size, of options, of `param_dtype` and `rngs`."""
+
+hidden_maps.register("orthogonal")(OrthogonalMatrix)
+hidden_maps.register("near_identity")(NearIdentity)
+
+
+@hidden_maps.register("free")
+def _free(size: int, *, hidden_init: str | Initializer = "lecun", param_dtype: Any, rngs: nnx.Rngs) -> FreeMatrix:
+    return FreeMatrix(size, kernel_init=hidden_init, param_dtype=param_dtype, rngs=rngs)
+
+
+@hidden_maps.register("irnn")
+def _irnn(size: int, *, hidden_init: str | Initializer | None = None, **options: Any) -> FreeMatrix:
+    start = _identity if hidden_init is None else hidden_init
+    return FreeMatrix(size, kernel_init=start, **options)
+
+
+def make_cell(
+    kind: str,
+    in_features: int,
+    hidden_features: int,
+    *,
+    param_dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
+    **options: Any,
+) -> RecurrentCell:
     """A cell by name.
 
     Args:
         kind: "orthogonal"; "near_identity" (I + εA); "irnn" (starts at the identity, ReLU); "free" (Gaussian of
             variance 1/n unless `hidden_init` says otherwise).
         in_features, hidden_features: sizes.
+        param_dtype: of all parameters.
         rngs: source of the initial weights.
-        **options: activation, kernel_init and modrelu_bias of every cell; those of the cell's hidden map.
+        **options: those of `RecurrentCell`, and those of the hidden map: of `OrthogonalMatrix` or `NearIdentity`, or
+            `hidden_init` of the irnn and free cells.
 
     Raises:
-        UnknownNameError: for another kind.
+        UnknownNameError: for another kind, or an option that the cell does not have.
 
     Example:
         >>> make_cell("irnn", 2, 3, rngs=nnx.Rngs(0)).hidden()[0]
@@ -274,22 +330,20 @@ def make_cell(kind: str, in_features: int, hidden_features: int, *, rngs: nnx.Rn
 
     Source: Le, Jaitly and Hinton, arXiv:1504.00941 (IRNN).
     """
-    if kind not in CELLS:
-        raise UnknownNameError.of("cell", kind, CELLS)
+    weights: dict[str, Any] = {"param_dtype": param_dtype, "rngs": rngs}
+    of_cell, of_hidden = (
+        options_of(build, "in_features", "hidden", "size") for build in (RecurrentCell, hidden_maps[kind])
+    )
+    known = [name for name in (*of_cell, *of_hidden) if name != OPEN]
     for name in options:
-        if name not in OPTIONS[kind]:
-            raise UnknownNameError.of(f"option of the cell {kind!r}:", name, OPTIONS[kind])
+        if name not in known:
+            raise UnknownNameError.of(f"option of the cell {kind!r}:", name, known)
     if kind == "orthogonal":
-        return OrthogonalRNNCell(in_features, hidden_features, rngs=rngs, **options)
-    outer = {name: options.pop(name) for name in OUTER if name in options}
-    if kind == "near_identity":
-        hidden: Any = NearIdentity(hidden_features, rngs=rngs, **options)
-    else:
-        start: Any = options.pop("hidden_init", _identity if kind == "irnn" else "lecun")
-        hidden = FreeMatrix(hidden_features, kernel_init=start, rngs=rngs, **options)
+        return OrthogonalRNNCell(in_features, hidden_features, **weights, **options)
     if kind == "irnn":
-        outer = {"activation": "relu", **outer}
-    return RecurrentCell(in_features, hidden, rngs=rngs, **outer)
+        options = {"activation": "relu", **options}
+    own = {name: options.pop(name) for name in of_hidden if name in options}
+    return RecurrentCell(in_features, hidden_maps[kind](hidden_features, **own, **weights), **options, **weights)
 
 
 def _identity(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -309,12 +363,10 @@ class RecurrentNet(nnx.Module):
         hidden: number of units n.
         cell: "orthogonal", "near_identity", "irnn" or "free".
         outputs: "last" (logits [B, C] from the last state) or "every" (logits [B, T, C]).
-        activation, kernel_init, modrelu_bias: of the cell; its own defaults unless given.
         head_init: initializer of the head, or its name; "zeros" starts from equal logits.
-        parametrization, trivialization, rebase_every, init, reflections, negative: of the orthogonal cell.
-        epsilon, antisymmetric: of the near_identity cell.
-        hidden_init: of the hidden matrix of the irnn and free cells.
+        dtype, param_dtype: of cell and head; see `RecurrentCell`.
         rngs: source of the initial weights.
+        **options: of the cell; see `make_cell`.
 
     Raises:
         UnknownNameError: for unknown names, or an option that the cell does not have.
@@ -337,45 +389,33 @@ class RecurrentNet(nnx.Module):
         cell: str = "orthogonal",
         outputs: str = "last",
         head_init: str | Initializer = "he",
-        activation: str | Activation | None = None,
-        kernel_init: str | Initializer | None = None,
-        modrelu_bias: float | None = None,
-        hidden_init: str | Initializer | None = None,
-        parametrization: str | None = None,
-        trivialization: str | None = None,
-        rebase_every: int | None = None,
-        init: str | None = None,
-        reflections: int | None = None,
-        negative: int | None = None,
-        epsilon: float | None = None,
-        antisymmetric: bool | None = None,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Any,
     ):
-        given = {
-            "activation": activation, "kernel_init": kernel_init, "modrelu_bias": modrelu_bias,
-            "hidden_init": hidden_init, "parametrization": parametrization, "trivialization": trivialization,
-            "rebase_every": rebase_every,
-            "init": init, "reflections": reflections, "negative": negative, "epsilon": epsilon,
-            "antisymmetric": antisymmetric,
-        }  # fmt: skip
-        options = {name: value for name, value in given.items() if value is not None}
         if outputs not in OUTPUTS:
             raise UnknownNameError.of("outputs", outputs, OUTPUTS)
         self.outputs = outputs
         self.pixels = len(input_shape) != 2
-        self.cell = make_cell(cell, 1 if self.pixels else input_shape[1], hidden, rngs=rngs, **options)
-        self.head = Dense(self.cell.features, num_classes, kernel_init=head_init, rngs=rngs)
+        weights: Any = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.cell = make_cell(cell, 1 if self.pixels else input_shape[1], hidden, **weights, **options)
+        self.head = Dense(self.cell.features, num_classes, kernel_init=head_init, **weights)
 
     def states(self, x: jax.Array) -> jax.Array:
         """All states [T, B, n] of sequences [B, T, d]."""
-        carry, W = self.cell.initialize_carry((x.shape[0], x.shape[-1]))
-        drive = self.cell.input(jnp.swapaxes(x, 0, 1))  # the inputs are turned to time-major, not the larger product
+        return self._run(x)[0]
+
+    def _run(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(States, driven inputs [T, B, n], W [n, n]) of sequences [B, T, d]."""
+        W = self.cell.hidden_map()
+        drive = self.cell.drive(jnp.swapaxes(x, 0, 1))  # the inputs are turned to time-major, not the larger product
 
         def step(h: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
             h = self.cell.advance(h, W, u)
             return h, h
 
-        return jax.lax.scan(step, carry, drive)[1]
+        return jax.lax.scan(step, jnp.zeros_like(drive[0]), drive)[1], drive, W
 
     def __call__(self, x: jax.Array) -> jax.Array:
         states = self.states(self.sequences(x))
@@ -399,17 +439,15 @@ class RecurrentNet(nnx.Module):
             count: how many times at most, the last one among them.
 
         Returns:
-            (states h [count, B, n] in front of these times, driven inputs u [count, B, n], W [n, n]).
+            (states h [count, B, n] before these times, driven inputs u [count, B, n], W [n, n]).
 
         Example:
             >>> net = RecurrentNet(input_shape=(7, 3), num_classes=2, hidden=4, rngs=nnx.Rngs(0))
             >>> [array.shape for array in net.state_samples(jnp.ones((5, 7, 3)))]
             [(7, 5, 4), (7, 5, 4), (4, 4)]
         """
-        x = self.sequences(x)
-        (h, W), drive = self.cell.initialize_carry((x.shape[0], x.shape[-1])), self.cell.input(jnp.swapaxes(x, 0, 1))
-        _, states = jax.lax.scan(lambda h, u: (self.cell.advance(h, W, u), h), h, drive)
-        T = x.shape[1]
+        states, drive, W = self._run(self.sequences(x))
+        states, T = jnp.concatenate([jnp.zeros_like(states[:1]), states]), len(drive)
         times = np.linspace(0, T - 1, min(count, T)).round().astype(int)
         return states[times], drive[times], W
 
@@ -438,6 +476,5 @@ class RecurrentNet(nnx.Module):
             >>> print(jnp.round(jnp.abs(la.lyapunov_exponents(J).exponents), 4))
             [0. 0. 0. 0.]
         """
-        sequence = self.sequences(x[None])[0]
-        h0, W = self.cell.initialize_carry((sequence.shape[-1],))
-        return la.recurrent_jacobians(lambda h, u: self.cell.advance(h, W, u), h0, self.cell.input(sequence))
+        W, drive = self.cell.hidden_map(), self.cell.drive(self.sequences(x[None])[0])
+        return la.recurrent_jacobians(lambda h, u: self.cell.advance(h, W, u), jnp.zeros_like(drive[0]), drive)

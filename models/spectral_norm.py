@@ -14,6 +14,7 @@ from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownName
 from models.checks import positive
 
 VIEWS = ("operator", "kernel")
+RESIDUAL, MOST_STEPS = 1e-3, 1_000  # of the power iteration at construction
 
 
 class SpectralState(nnx.Variable):
@@ -26,14 +27,15 @@ class SpectralNorm(nnx.Module):
     A is the layer's true linear operator at its input size, or its kernel's matrix [k… cin, cout], whose norm can be
     several times too small for a convolution. The parameter W stays as it is (a reparametrisation): the gradient runs
     through W / σ̂₁ with u and v constant, ∂σ̂₁/∂A = u vᵀ. In training each call does `iterations` steps first; in
-    evaluation (`model.eval()`) the vectors stay. σ̂₁ ≤ σ₁ always: the estimate is from below.
+    evaluation (`model.eval()`) the vectors stay. σ̂₁ ≤ σ₁ always: the estimate is from below. So that it holds before
+    any training, power steps at construction go on until ‖Aᵀu − σ̂₁v‖ ≤ 10⁻³ σ̂₁, at most 1,000 of them.
 
     Args:
         layer: with a `kernel` and `operator(input_shape)`, such as `Dense`, `Conv` or `LocallyConnected`.
         input_shape: of one example; needed for the operator of layers on images.
         on: "operator" or "kernel".
         iterations: power steps a call in training.
-        start: power steps at construction.
+        start: power steps at construction, at the least.
         rngs: source of the starting vectors.
 
     Raises:
@@ -73,7 +75,8 @@ class SpectralNorm(nnx.Module):
         self.deterministic = False
         A = self._map(layer.kernel[...])
         u, v = (jax.random.normal(rngs.params(), (n,), A.dtype) for n in A.shape)
-        u, v = _power(A, u / jnp.linalg.norm(u), v / jnp.linalg.norm(v), positive("start", start, minimum=0))
+        pair = _power(A, u / jnp.linalg.norm(u), v / jnp.linalg.norm(v), positive("start", start, minimum=0))
+        u, v = _settled(A, *pair)
         self.u, self.v = SpectralState(u), SpectralState(v)
 
     def _with(self, kernel: jax.Array) -> Any:
@@ -158,6 +161,23 @@ def _power(A: la.LinearOperator, u: jax.Array, v: jax.Array, steps: int) -> tupl
             u, v = step(i, (u, v))
         return u, v
     return jax.lax.fori_loop(0, steps, step, (u, v))
+
+
+def _settled(A: la.LinearOperator, u: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Power steps from u = A v / ‖A v‖ until the residual is small."""
+
+    residual = max(RESIDUAL, 4 * float(jnp.finfo(A.dtype).eps))  # which half precision cannot fall below
+
+    def unsettled(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        steps, u, v = state
+        image = A.T @ u
+        return (steps < MOST_STEPS) & (jnp.linalg.norm(image - (image @ v) * v) > residual * jnp.linalg.norm(image))
+
+    def step(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        steps, u, v = state
+        return steps + 1, *_power(A, u, v, 1)
+
+    return jax.lax.while_loop(unsettled, step, (jnp.array(0), *_power(A, u, v, 1)))[1:]
 
 
 def _unit(x: jax.Array, otherwise: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
-from models.initializers import Initializer, initializers
+from models.initializers import Initializer, in_single, initializers, orthogonal
 
 
 @initializers.register("near_identity")
@@ -41,7 +41,7 @@ def near_identity(epsilon: float = 0.01) -> Initializer:
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
         return _at_centre(jnp.eye(_order(shape), dtype=dtype), shape) + epsilon * noise(key, shape, dtype)
 
-    return init
+    return in_single(init)
 
 
 @initializers.register("jordan")
@@ -104,10 +104,10 @@ def nonnormal_chain(coupling: float = 1.0) -> Initializer:
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
         n = _order(shape)
-        Q = jax.nn.initializers.orthogonal()(key, (n, n), dtype)
+        Q = orthogonal()(key, (n, n), dtype)
         return _at_centre(coupling * Q @ jnp.eye(n, k=-1, dtype=dtype) @ Q.T, shape)
 
-    return init
+    return in_single(init)
 
 
 def _order(shape: tuple[int, ...]) -> int:

@@ -115,6 +115,24 @@ def test_critical_line_of_tanh(sigma_w2, sigma_b2, x64):
     assert models.critical_point("tanh", q)[1] == pytest.approx(sigma_b2, rel=5e-3)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", *(pytest.param(d, marks=pytest.mark.slow) for d in ("f2", "f4", "c8"))])
+def test_every_initialiser_works_in_every_dtype(dtype):
+    dense, image = (4, 4), (3, 3, 4, 4)
+
+    @jax.jit
+    def weights(key):
+        entries = {name: models.initializer(name) for name in models.initializers}
+        return {name: (init(key, dense, dtype), init(key, image, dtype)) for name, init in entries.items()}
+
+    found = weights(jax.random.key(0))
+    for name, drawn in found.items():
+        for w in drawn:
+            assert w.dtype == jnp.dtype(dtype) and np.isfinite(np.asarray(w, np.complex64)).all(), name
+    for w in (found["orthogonal"][0], found["delta_orthogonal"][0], found["delta_orthogonal"][1][1, 1]):
+        values = np.linalg.svd(np.asarray(w, np.complex128), compute_uv=False)
+        np.testing.assert_allclose(values, 1, atol=4 * float(jnp.finfo(dtype).eps))
+
+
 def test_square_initialisers_have_their_spectra(key):
     """Near the identity within ε of 1; a Jordan block; a chain with Wⁿ = 0 and n − 1 singular values c."""
     n = 60

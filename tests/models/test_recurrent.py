@@ -131,6 +131,18 @@ def test_maps_against_scipy_and_gradients_against_differences(x64):
         assert float(np.sum(gradient[name] * directions[name])) == pytest.approx(slope, rel=1e-5), name
 
 
+def test_in_half_precision_every_matrix_is_that_of_the_raised_parameters_rounded():
+    def matrices(theta, dtype):
+        raws = {name: parametrizations[name].start(theta, 4).astype(jnp.bfloat16) for name in parametrizations}
+        return {name: parametrizations[name].matrix(raw.astype(dtype)) for name, raw in raws.items()}
+
+    half, single = (
+        jax.jit(matrices, static_argnums=1)(np.array([0.3, -1.0], "f4"), d) for d in ("bfloat16", "float32")
+    )
+    for name, Q in half.items():
+        np.testing.assert_array_equal(Q, single[name].astype(jnp.bfloat16), err_msg=name)
+
+
 def test_a_move_of_the_base_leaves_the_matrix_where_it_is():
     module = matrix("expm", trivialization="dynamic", rebase_every=2, init="henaff")
     first = module()
@@ -155,18 +167,45 @@ def test_cells_follow_the_protocol_of_nnx(kind):
     def run(x):
         cell = models.make_cell(kind, 3, 4, rngs=nnx.Rngs(1))
         assert cell.num_feature_axes == 1
-        carry, outputs = nnx.RNN(cell, return_carry=True)(x)
+        rnn = nnx.RNN(cell, return_carry=True)
+        carry, outputs = rnn(x)
+        of_lengths, _ = rnn(x, seq_lengths=jnp.array([3, 7]))
+        further, _ = rnn(x, initial_carry=of_lengths)
         W, states = cell.hidden(), [jnp.zeros((2, 4))]
         for t in range(7):
             states.append(cell.activation(states[-1] @ W.T + cell.input(x[:, t])))
-        return carry[0], outputs, states[1:], cell(states[0], x[:, 0])
+        expected_further, _ = rnn(x, initial_carry=jnp.stack([states[3][0], states[7][1]]))
+        return carry[0], outputs, states[1:], cell(states[0], x[:, 0]), of_lengths[0], further[0], expected_further
 
-    last, outputs, expected, (bare, y) = run(draw(2, 7, 3))
+    last, outputs, expected, (bare, y), of_lengths, further, expected_further = run(draw(2, 7, 3))
     np.testing.assert_allclose(outputs, np.stack(expected, axis=1), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(last, expected[-1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(of_lengths, [expected[2][0], expected[6][1]], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(further, expected_further, rtol=1e-5, atol=1e-6)
     # a bare state works too, and gives the same
     np.testing.assert_allclose(bare, y)
     np.testing.assert_allclose(y, expected[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells_compute_in_one_dtype_and_keep_parameters_in_another(kind):
+    def run(x, **dtypes):
+        cell = models.make_cell(kind, 3, 4, rngs=nnx.Rngs(1), **dtypes)
+        assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(cell, nnx.Param))} == {
+            jnp.dtype(dtypes["param_dtype"])
+        }
+        return *nnx.RNN(cell, return_carry=True)(x), cell.state_jacobian(jnp.zeros(4), x[0, 0]).dtype
+
+    for dtype in (jnp.bfloat16, jnp.float16, jnp.float32):
+        for param_dtype in (jnp.bfloat16, jnp.float32):
+            found = jax.eval_shape(lambda x, d=dtype, p=param_dtype: run(x, dtype=d, param_dtype=p)[:2], draw(2, 5, 3))
+            assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(dtype)}
+    if kind == "orthogonal":
+        rounded, single = (
+            jax.jit(lambda x, d=dtype: run(x, dtype=d, param_dtype=jnp.float32)[1])(draw(2, 5, 3))
+            for dtype in ("bfloat16", "float32")
+        )
+        np.testing.assert_allclose(rounded.astype(jnp.float32), single, atol=0.05)
 
 
 def primitives_inside_loops(jaxpr, inside=False):
