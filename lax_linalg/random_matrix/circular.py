@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg import platform
 from lax_linalg.random_matrix.law import Law
 from lax_linalg.random_matrix.numerics import as_float, check_count, check_parameter
 
@@ -93,13 +94,15 @@ class CircularLaw:
         return radius * jnp.exp(1j * angle)
 
     def spectrum(self, key: jax.Array, size: int) -> jax.Array:
-        """Eigenvalues of one product of L real Gaussian matrices of order `size` (on the host), by falling modulus."""
-        product = np.eye(size)
-        for factor_key in jax.random.split(key, self.factors):
-            factor = np.asarray(jax.random.normal(factor_key, (size, size)), dtype=np.float64)
-            product = factor @ product * math.sqrt(self.variance / size)
-        values = np.linalg.eigvals(product)
-        return jnp.asarray(values[np.argsort(-np.abs(values))])
+        """Eigenvalues of one product of L real Gaussian matrices of order `size`, by falling modulus (in float64)."""
+        factors = [jax.random.normal(factor_key, (size, size)) for factor_key in jax.random.split(key, self.factors)]
+        with jax.enable_x64(True):
+            product = jnp.eye(size)
+            for factor in factors:
+                product = factor.astype(float) @ product * math.sqrt(self.variance / size)
+            values = platform.eigvals(product)
+            values = values[jnp.argsort(-jnp.abs(values))]
+        return values.astype(complex)
 
     def __str__(self) -> str:
         return "circular law" if self.factors == 1 else f"circular law of {self.factors} factors"

@@ -144,11 +144,8 @@ def distances(values: np.ndarray, law: Law) -> tuple[float, float]:
     at, ks = _ks(x, law)
     low, high = _cells(len(x))
     cut = np.clip(at, low, high)
-    total = 0.0
-    for start, end in ((low, cut), (cut, high)):
-        p, weights = _rule(start, end, NODES)
-        total += float(np.sum(weights * np.abs(x[:, None] - _quantile(law, p))))
-    return ks, total
+    p, weights = _rule(np.stack([low, cut]), np.stack([cut, high]), NODES)
+    return ks, float(np.sum(weights * np.abs(x[:, None] - _quantile(law, p))))
 
 
 def _snapped(values: np.ndarray, law: Law) -> np.ndarray:
@@ -175,16 +172,18 @@ def _cells(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rule(start: np.ndarray, end: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights [n, count] on the intervals; cubic at their ends, where quantiles of edges go like p^{2/3}."""
+    """Nodes and weights [*, count] on the intervals; cubic at their ends, where quantiles of edges go like p^{2/3}."""
     x, w = np.polynomial.legendre.leggauss(count)
     u = (x + 1) / 2
-    width = (end - start)[:, None]
-    return start[:, None] + width * u**3 * (10 - 15 * u + 6 * u * u), width * w * 15 * (u * (1 - u)) ** 2
+    width = (end - start)[..., None]
+    return start[..., None] + width * u**3 * (10 - 15 * u + 6 * u * u), width * w * 15 * (u * (1 - u)) ** 2
 
 
 def _quantile(law: Law, p: np.ndarray) -> np.ndarray:
+    """The law's quantiles at p [*, n, nodes], by a program that is compiled once for each number of values n."""
     with double_precision():
-        return np.asarray(law.quantile(jnp.asarray(p)))
+        pieces = p.reshape(-1, p.shape[-2] * NULL_NODES)
+        return np.concatenate([np.asarray(law.quantile(piece)) for piece in pieces]).reshape(p.shape)
 
 
 def _values(spectrum: jax.typing.ArrayLike, law: Law, complex_allowed: bool) -> np.ndarray:
@@ -218,13 +217,19 @@ def _statistics(values: np.ndarray, law: Law, p_weights: np.ndarray, quantile: n
 
 @functools.lru_cache(maxsize=32)
 def _kept_null(law: Law, count: int, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return _null(law, count, samples, jax.random.key(0))
+    return _null(law, count, samples, None)
 
 
-def _null(law: Law, count: int, samples: int, key: jax.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _null(law: Law, count: int, samples: int, key: jax.Array | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Statistics [samples, 2] of random spectra of the law's own ensemble (independent draws without one), the rule."""
     p, weights = _rule(*_cells(count), NULL_NODES)
     quantile = _quantile(law, p)
+    draws = np.asarray(_draws(law, count, samples, key))
+    return np.array([_statistics(draw, law, weights, quantile) for draw in draws]), weights, quantile
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _draws(law: Law, count: int, samples: int, key: jax.Array | None) -> jax.Array:
+    """Random spectra [samples, count] by one program."""
     draw = law.sample if law.ensemble is None else law.spectrum
-    keys = jax.random.split(key, samples)
-    return np.array([_statistics(np.asarray(draw(k, count)), law, weights, quantile) for k in keys]), weights, quantile
+    return jax.lax.map(lambda k: draw(k, count), jax.random.split(jax.random.key(0) if key is None else key, samples))
