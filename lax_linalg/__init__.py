@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+__version__ = "0.1.0"
+
 from lax_linalg import gallery as gallery, platform as platform
 from lax_linalg.budget import ProbeBudget as ProbeBudget
 from lax_linalg.errors import (
@@ -41,7 +43,11 @@ from lax_linalg.operators import (  # noqa: F401  # registers rules that stand i
     transpose_functions as _transpose_functions,
     window_entries as _window_entries,
 )
-from lax_linalg.operators.base import LinearOperator as LinearOperator, as_operator as as_operator
+from lax_linalg.operators.base import (
+    LinearOperator as LinearOperator,
+    MatrixLike as MatrixLike,
+    as_operator as as_operator,
+)
 from lax_linalg.operators.batch import Batch as Batch, Stack as Stack
 from lax_linalg.operators.bidiagonal import Bidiagonal as Bidiagonal
 from lax_linalg.operators.block_diagonal import BlockDiagonal as BlockDiagonal
@@ -146,6 +152,11 @@ from lax_linalg.verbs.solve import inv as inv, lstsq as lstsq, pinv as pinv, sol
 from lax_linalg.verbs.svd import SVD as SVD, nullspace as nullspace, rank as rank, svd as svd, svdvals as svdvals
 
 if TYPE_CHECKING:
+    from lax_linalg import plot as plot
+    from lax_linalg.moments import *  # noqa: F403
+    from lax_linalg.nonnormal import *  # noqa: F403
+    from lax_linalg.random_matrix import *  # noqa: F403
+
     I: UniformScaling
 
 # Rooms that are opened on first use, so that `import lax_linalg` stays fast: name -> module.
@@ -165,18 +176,72 @@ _ROOMS = {
 _LAZY = {name: module for module, names in _ROOMS.items() for name in names.split()}
 
 
-def __getattr__(name: str) -> Any:
-    if name == "I":  # a JAX array made at import would start the backend
-        with jax.ensure_compile_time_eval():  # its first use may be inside of a traced function, which it outlives
-            value: Any = UniformScaling(1.0)  # type: ignore[arg-type]
-    elif name == "plot":
-        value = importlib.import_module("lax_linalg.plot")
-    elif name in _LAZY:
-        value = getattr(importlib.import_module(_LAZY[name]), name)
-    else:
-        raise AttributeError(UnknownNameError.of("lax_linalg name", name, __dir__()))
-    globals()[name] = value
-    return value
+# What users of NumPy, SciPy, Julia or PyTorch type: name here -> names there.
+_ELSEWHERE = {
+    "A @ B": "dot matmul mm bmm vdot mul",
+    "Batch": "vmap stack",
+    "BlockDiagonal": "block_diag",
+    "Circulant": "circulant",
+    "Dense": "Matrix array asarray",
+    "Diagonal": "diagm diagflat spdiagm diag_embed",
+    "Hankel": "hankel",
+    "Hermitian": "hermitian symmetric",
+    "I(n)": "eye identity",
+    "LowRank": "outer",
+    "LowerTriangular": "tril",
+    "Toeplitz": "toeplitz",
+    "UpperTriangular": "triu",
+    "adjoint": "ctranspose dagger hermitian_transpose",
+    "as_operator": "aslinearoperator",
+    "cholesky": "cho_factor",
+    "cond": "condition_number condskeel",
+    "diag": "diagonal",
+    "eigen": "eig eigs",
+    "eigen(Hermitian(A))": "eigh eigsh",
+    "eigvals(Hermitian(A))": "eigvalsh eigmin eigmax",
+    "exp": "expm matrix_exp",
+    "inv": "inverse",
+    "ishermitian": "is_hermitian",
+    "issymmetric": "is_symmetric",
+    "kron": "kronecker kronecker_product",
+    "log": "logm",
+    "logabsdet": "slogdet logabsdet_grad",
+    "lu": "lu_factor",
+    "norm": "vector_norm frobenius_norm",
+    "norm or opnorm": "matrix_norm",
+    "nullspace": "null_space kernel",
+    "opnorm": "spectral_norm opNorm norm2",
+    "opnorm_bound": "normest",
+    "pinv": "pinvh pseudoinverse",
+    "power": "matrix_power fractional_matrix_power mpow",
+    "rank": "matrix_rank",
+    "solve": "lu_solve cho_solve ldiv cg gmres",
+    "solve(Circulant(column), b)": "solve_circulant",
+    "solve(Toeplitz(column, row), b)": "solve_toeplitz",
+    "solve(UpperTriangular(A), b)": "solve_triangular trsm",
+    "sqrt": "sqrtm",
+    "svd(A).U": "orth",
+    "svds": "svd_lowrank randomized_svd",
+    "svdvals": "singular_values singvals",
+    "tr": "trace",
+}
+_SPELLED_HERE = {there: here for here, names in _ELSEWHERE.items() for there in names.split()}
+
+
+if not TYPE_CHECKING:  # a type checker shall see that other names do not exist
+
+    def __getattr__(name: str) -> Any:
+        if name == "I":  # a JAX array made at import would start the backend
+            with jax.ensure_compile_time_eval():  # its first use may be inside of a traced function, which it outlives
+                value = UniformScaling(1.0)
+        elif name == "plot":
+            value = importlib.import_module("lax_linalg.plot")
+        elif name in _LAZY:
+            value = getattr(importlib.import_module(_LAZY[name]), name)
+        else:
+            raise AttributeError(UnknownNameError.of("lax_linalg name", name, __dir__(), _SPELLED_HERE))
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

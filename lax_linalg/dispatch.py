@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,8 @@ from lax_linalg.concrete import decided, in_memory, undefined_unless
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
 
 if TYPE_CHECKING:
-    from lax_linalg.operators.base import LinearOperator
+    from lax_linalg.operators.base import LinearOperator, MatrixLike
+    from lax_linalg.operators.batch import Batch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,6 +81,7 @@ class Verb(Generic[P, R]):
         cost: str,
     ):
         functools.update_wrapper(self, function)
+        self.__signature__ = _for_callers(inspect.signature(function), arity)
         self.name = function.__name__
         self.arity, self.square, self.finite, self.promote = arity, square, finite, promote
         self.rules: list[Rule] = []
@@ -150,7 +153,8 @@ class Verb(Generic[P, R]):
             return args[0].map_verb(self, *args[1:], **kwargs)
         if len(args) < self.arity:
             raise TypeError(f"{self.name} takes {self.arity} operator(s) as positional arguments, got {len(args)}")
-        operators = tuple(as_operator(a) for a in args[: self.arity])
+        operands: tuple[Any, ...] = args[: self.arity]
+        operators = tuple(as_operator(a) for a in operands)
         if self.square:
             require_square(operators[0], self.name)
         if self.finite:
@@ -169,6 +173,27 @@ class Verb(Generic[P, R]):
         return f"<verb {self.name} with {len(self.rules)} rules>"
 
 
+class _Declare(Protocol):
+    """A rule is written for operators; callers of the verb may give whatever is a matrix."""
+
+    @overload
+    def __call__(
+        self, rule: Callable[Concatenate[LinearOperator, LinearOperator, P], R], /
+    ) -> Verb[Concatenate[MatrixLike | Batch, MatrixLike, P], R]: ...
+    @overload
+    def __call__(
+        self, rule: Callable[Concatenate[LinearOperator, P], R], /
+    ) -> Verb[Concatenate[MatrixLike | Batch, P], R]: ...
+
+
+def _for_callers(signature: inspect.Signature, arity: int) -> inspect.Signature:
+    """The signature of a rule as callers of its verb see it."""
+    parameters = list(signature.parameters.values())
+    for i in range(arity):
+        parameters[i] = parameters[i].replace(annotation="MatrixLike", kind=inspect.Parameter.POSITIONAL_ONLY)
+    return signature.replace(parameters=parameters)
+
+
 def verb(
     *,
     algorithm: str,
@@ -177,13 +202,13 @@ def verb(
     square: bool = False,
     finite: bool = True,
     promote: bool | None = None,
-) -> Callable[[Callable[P, R]], Verb[P, R]]:
+) -> _Declare:
     """Declare a verb; the decorated function carries the public docstring and is the generic rule.
 
     Verbs that refuse NaN compute, and see float32 in place of half precision unless `promote` says otherwise.
     """
 
-    def declare(function: Callable[P, R]) -> Verb[P, R]:
+    def declare(function: Callable[..., Any]) -> Verb[..., Any]:
         return Verb(
             function,
             arity=arity,

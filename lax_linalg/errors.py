@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 
 class LinearAlgebraError(ValueError):
@@ -104,14 +105,21 @@ class UnknownNameError(LinearAlgebraError, KeyError):
     __str__ = Exception.__str__  # KeyError would print the repr
 
     @classmethod
-    def of(cls, kind: str, name: str, allowed: Iterable[str]) -> UnknownNameError:
+    def of(
+        cls, kind: str, name: str, allowed: Iterable[str], spelled_here: Mapping[str, str] = MappingProxyType({})
+    ) -> UnknownNameError:
         """Build the error for `name` with its nearest spelling among `allowed`.
+
+        What a name of other libraries is called here, as in {"trace": "tr"}, is in `spelled_here`.
 
         Example:
             >>> str(UnknownNameError.of("task", "x", []))
             "unknown task 'x'. Available: none"
         """
         names = sorted(allowed)
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        if name in spelled_here:
+            near = spelled_here[name].split(" or ")
+        else:
+            near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
         return cls(f"unknown {kind} {name!r}{hint} Available: {', '.join(names) or 'none'}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from lax_linalg.dispatch import require_finite, require_square
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator, as_operator
+from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.operators.bidiagonal import Bidiagonal
 from lax_linalg.operators.block_diagonal import BlockDiagonal
 from lax_linalg.operators.circulant import Circulant
@@ -52,7 +52,7 @@ class Projection(NamedTuple):
     distance: jax.Array
 
 
-def project(A: Any, onto: type | str | LinearOperator, *, rank: int | None = None) -> Projection:
+def project(A: MatrixLike, onto: type | str | LinearOperator, *, rank: int | None = None) -> Projection:
     """The nearest matrix of a structure in the Frobenius norm, with its distance.
 
     Args:

@@ -62,11 +62,20 @@ def help_text(summary: str) -> str:
     return "\n".join([*lines, f"  --{'flagfile':<22} read flags from a file, one a line; later flags win"])
 
 
+def _abbreviates(short: str, name: str) -> bool:
+    """Whether a flag may be meant by its initials (lr for learning_rate) or the start of one of its words."""
+    words = name.split("_")
+    return short == "".join(word[0] for word in words if word) or any(word.startswith(short) for word in words)
+
+
 def describe(error: BaseException) -> str:
     """An error as one line; the system's errors as "path: what went wrong"."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split())
+    if isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in text:
+        near = [name for name in sorted(FLAGS) if _abbreviates(error.flagname, name)]
+        return f"{text}. Did you mean: {', '.join(near)} ?" if near else text
     if isinstance(error, flags.IllegalFlagValueError) and (given := re.match(r"flag --(\w+)=(.*?): ", text)):
         why = text[given.end() :]
         unreadable = why.startswith(("invalid literal", "could not convert", "('Non-boolean"))

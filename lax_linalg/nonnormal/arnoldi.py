@@ -12,10 +12,10 @@ import numpy as np
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
 from lax_linalg.nonnormal.inputs import SchurForm, SquareMatrix, dense_array, is_batch, schur_form
 from lax_linalg.nonnormal.resolvent import Resolvent
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.base import LinearOperator, MatrixLike
 
 
-def arnoldi(A: Any, steps: int, seed: int = 0) -> np.ndarray:
+def arnoldi(A: MatrixLike, steps: int, seed: int = 0) -> np.ndarray:
     """H̃ [m + 1, m] with A V_m = V_{m+1} H̃ for orthonormal V, from m products A @ x with a random start.
 
     σ_min(zĨ − H̃) ≥ σ_min(zI − A) for every z, so its pseudospectra lie inside those of A and grow with m; so does the

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lax_linalg.nonnormal.inputs import SchurForm, SquareMatrix, over_batch, schur_form, square_matrix
+from lax_linalg.operators.base import MatrixLike
+from lax_linalg.operators.batch import Batch
 
 # Pairs of eigenvalues that are followed to their collision: the first ones by first-order perturbation theory.
 _PAIRS = 12
@@ -59,7 +61,7 @@ class NearestDefective(NamedTuple):
         return np.asarray(self.upper) <= np.asarray(self.lower) * (1 + 1e-6)
 
 
-def nearest_defective(A: Any) -> NearestDefective:
+def nearest_defective(A: MatrixLike | Batch) -> NearestDefective:
     """Distance to the nearest defective matrix, min {‖E‖₂ : A + E has a multiple eigenvalue}, over complex E.
 
     It is the ε at which two components of the ε-pseudospectrum first meet, and half the least gap between eigenvalues

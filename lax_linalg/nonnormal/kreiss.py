@@ -10,7 +10,7 @@ proved maximum, bracket the supremum over an unbounded set in the plane.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from lax_linalg.nonnormal.inputs import SchurForm, SquareMatrix, over_batch, sch
 from lax_linalg.nonnormal.marginal import NearBound, marginal_bound
 from lax_linalg.nonnormal.numerical_range import radius_of
 from lax_linalg.nonnormal.resolvent import Circle, Curve, Resolvent, certified_supremum
+from lax_linalg.operators.base import MatrixLike
+from lax_linalg.operators.batch import Batch
 
 _MOST_CURVES = 100
 
@@ -39,7 +41,9 @@ class KreissConstant(NamedTuple):
     z: complex
 
 
-def kreiss_constant(A: Any, continuous: bool = False, rtol: float = 1e-3, krylov: int | None = None) -> KreissConstant:
+def kreiss_constant(
+    A: MatrixLike | Batch, continuous: bool = False, rtol: float = 1e-3, krylov: int | None = None
+) -> KreissConstant:
     """Kreiss constant: how far powers (or the exponential) of A can grow before they decay.
 
     𝒦(A) = sup_{|z|>1} (|z| − 1) ‖(zI − A)⁻¹‖, and sup_{Re z>0} Re z ‖(zI − A)⁻¹‖ for continuous time. By the Kreiss

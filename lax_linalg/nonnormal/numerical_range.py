@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.nonnormal.arnoldi import project
 from lax_linalg.nonnormal.inputs import SquareMatrix, over_batch, square_matrix
 from lax_linalg.nonnormal.trigonometric import proves_positive
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.base import LinearOperator, MatrixLike
+from lax_linalg.operators.batch import Batch
 from lax_linalg.verbs.basic import dense
 
 
@@ -117,7 +118,7 @@ class NumericalRadius(NamedTuple):
     z: complex
 
 
-def numerical_radius(A: Any, rtol: float = 1e-6, krylov: int | None = None) -> NumericalRadius:
+def numerical_radius(A: MatrixLike | Batch, rtol: float = 1e-6, krylov: int | None = None) -> NumericalRadius:
     """Numerical radius w(A) = max |xᴴAx| over unit x, with a proved bracket; ½‖A‖ ≤ w(A) ≤ ‖A‖.
 
     The directions where the outer polygon reaches beyond the best point found are refined until the two agree. Where

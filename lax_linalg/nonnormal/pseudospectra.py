@@ -13,6 +13,8 @@ from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.nonnormal.arnoldi import project
 from lax_linalg.nonnormal.inputs import is_batch, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.shifted_inverse import ShiftedTriangle
+from lax_linalg.operators.base import MatrixLike
+from lax_linalg.operators.batch import Batch
 
 _TILE = 16
 # Adaptive grids start from every 8th point.
@@ -68,7 +70,7 @@ jax.tree_util.register_dataclass(
 
 
 def pseudospectrum(
-    A: Any,
+    A: MatrixLike | Batch,
     grid: int | tuple[int, int] = 100,
     box: tuple[float, float, float, float] | None = None,
     levels: Sequence[float] | None = None,

@@ -7,7 +7,7 @@ all of Λ_ε on the side of the spectrum: one proof about a curve bounds the ext
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from lax_linalg.nonnormal.arnoldi import Projection, project
 from lax_linalg.nonnormal.inputs import SchurForm, SquareMatrix, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.numerical_range import radius_of
 from lax_linalg.nonnormal.resolvent import Circle, Curve, Peak, Resolvent
+from lax_linalg.operators.base import MatrixLike
+from lax_linalg.operators.batch import Batch
 
 
 class PseudospectralExtreme(NamedTuple):
@@ -33,7 +35,9 @@ class PseudospectralExtreme(NamedTuple):
     z: complex
 
 
-def pseudospectral_radius(A: Any, eps: float, rtol: float = 1e-6, krylov: int | None = None) -> PseudospectralExtreme:
+def pseudospectral_radius(
+    A: MatrixLike | Batch, eps: float, rtol: float = 1e-6, krylov: int | None = None
+) -> PseudospectralExtreme:
     """ε-pseudospectral radius, ρ_ε(A) = max {|z| : σ_min(zI − A) ≤ ε}: the largest |λ| of A + E over ‖E‖ ≤ ε.
 
     Args:
@@ -68,7 +72,9 @@ def pseudospectral_radius(A: Any, eps: float, rtol: float = 1e-6, krylov: int | 
     return over_batch(lambda a: _extreme(square_matrix(a, "pseudospectral_radius"), eps, rtol, False), A)
 
 
-def pseudospectral_abscissa(A: Any, eps: float, rtol: float = 1e-6, krylov: int | None = None) -> PseudospectralExtreme:
+def pseudospectral_abscissa(
+    A: MatrixLike | Batch, eps: float, rtol: float = 1e-6, krylov: int | None = None
+) -> PseudospectralExtreme:
     """ε-pseudospectral abscissa, α_ε(A) = max {Re z : σ_min(zI − A) ≤ ε}: the largest Re λ of A + E over ‖E‖ ≤ ε.
 
     Args:

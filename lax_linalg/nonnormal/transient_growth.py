@@ -15,7 +15,8 @@ from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.nonnormal.arnoldi import project
 from lax_linalg.nonnormal.inputs import SquareMatrix, double_precision, is_batch, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.kreiss import require_stable, tolerance
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.base import LinearOperator, MatrixLike
+from lax_linalg.operators.batch import Batch
 from lax_linalg.verbs.basic import dense
 
 # Steps are taken in blocks of one compiled program, without a horizon at most so many.
@@ -91,7 +92,7 @@ def _follow(a: jax.Array, start: tuple[jax.Array, jax.Array], steps: int) -> tup
 
 
 def transient_growth(
-    A: Any,
+    A: MatrixLike | Batch,
     steps: int | None = None,
     continuous: bool = False,
     step: float | None = None,

@@ -10,17 +10,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from operator import index
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
+from jax.typing import ArrayLike
 
 from lax_linalg.errors import DimensionMismatch
 
 C = TypeVar("C", bound=type)
 Scalar = complex | float | int
+Entries = ArrayLike | Sequence[ArrayLike | Sequence[ArrayLike]]
+"""Numbers as a caller may give them: an array of JAX or NumPy, or nested lists."""
 
 
 class LinearOperator:
@@ -115,12 +118,19 @@ class LinearOperator:
     def ndim(self) -> int:
         return 2
 
+    @overload
+    def __matmul__(self, other: LinearOperator) -> LinearOperator: ...
+    @overload
+    def __matmul__(self, other: Entries) -> jax.Array: ...
     def __matmul__(self, other: Any) -> Any:
         from lax_linalg.verbs.arithmetic import multiply
 
         if isinstance(other, LinearOperator):
             return multiply(self, other)
-        X = jnp.asarray(other)
+        return self._apply(jnp.asarray(other))
+
+    def _apply(self, X: jax.Array) -> jax.Array:
+        """A X for a vector X [n] or columns X [n, k], once the shape is checked."""
         if X.ndim not in (1, 2) or X.shape[0] != self.shape[1]:
             raise DimensionMismatch(
                 f"a {_size(self)} {type(self).__name__} applies to [{self.shape[1]}] or [{self.shape[1]}, k], "
@@ -129,29 +139,29 @@ class LinearOperator:
         X = X.astype(jnp.result_type(self.dtype, X.dtype))
         return self._matmat(X) if X.ndim == 2 else self._matmat(X[:, None])[:, 0]
 
-    def __rmatmul__(self, other: Any) -> Any:
+    def __rmatmul__(self, other: Entries) -> jax.Array:
         X = jnp.asarray(other)
         if X.ndim not in (1, 2) or X.shape[-1] != self.shape[0]:
             raise DimensionMismatch(f"cannot multiply an array of shape {list(X.shape)} by a {_size(self)} matrix")
         return (self.T @ X.T).T
 
-    def __add__(self, other: Any) -> LinearOperator:
+    def __add__(self, other: MatrixLike) -> LinearOperator:
         from lax_linalg.verbs.arithmetic import add
 
         return add(self, _term(self, other))
 
-    def __radd__(self, other: Any) -> LinearOperator:
+    def __radd__(self, other: MatrixLike) -> LinearOperator:
         from lax_linalg.verbs.arithmetic import add
 
         return add(_term(self, other), self)
 
-    def __sub__(self, other: Any) -> LinearOperator:
+    def __sub__(self, other: MatrixLike) -> LinearOperator:
         return self + (-_term(self, other))
 
-    def __rsub__(self, other: Any) -> LinearOperator:
+    def __rsub__(self, other: MatrixLike) -> LinearOperator:
         return (-self) + other
 
-    def __mul__(self, other: Any) -> LinearOperator:
+    def __mul__(self, other: ArrayLike) -> LinearOperator:
         from lax_linalg.verbs.arithmetic import scale
 
         alpha = other if isinstance(other, Scalar) else jnp.asarray(other)
@@ -163,7 +173,7 @@ class LinearOperator:
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Any) -> LinearOperator:
+    def __truediv__(self, other: ArrayLike) -> LinearOperator:
         if isinstance(other, LinearOperator):
             return NotImplemented
         return self * (1 / other)
@@ -171,7 +181,7 @@ class LinearOperator:
     def __neg__(self) -> LinearOperator:
         return self * (-1)
 
-    def __pow__(self, exponent: int) -> LinearOperator:
+    def __pow__(self, exponent: int | float | jax.Array) -> LinearOperator:
         from lax_linalg.verbs.functions import power
 
         return power(self, exponent)
@@ -189,6 +199,10 @@ class LinearOperator:
             fields = ", ".join(f"{f}={getattr(self, f)!r}" for f in self.data_fields + self.meta_fields)
             return f"{type(self).__name__}({fields})"
         return f"{head} {detail}" if detail else head
+
+
+MatrixLike = LinearOperator | Entries
+"""What a verb takes as a matrix."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -247,7 +261,7 @@ def whole_number(name: str, value: Any, least: int = 0) -> int:
     return number
 
 
-def as_operator(A: Any) -> LinearOperator:
+def as_operator(A: MatrixLike) -> LinearOperator:
     """A itself if it is an operator, otherwise the array A [m, n] as `Dense`.
 
     Raises:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.base import Entries, LinearOperator
 
 if TYPE_CHECKING:
     from lax_linalg.dispatch import Verb
@@ -66,7 +66,7 @@ class Batch:
     def __iter__(self) -> Iterator[LinearOperator]:
         return (self[b] for b in range(len(self)))
 
-    def __matmul__(self, vectors: Any) -> jax.Array:
+    def __matmul__(self, vectors: Entries) -> jax.Array:
         """The members' products with their own vectors [B, n] or columns [B, n, k]."""
         vectors = jnp.asarray(vectors)
         if vectors.shape[:1] != (len(self),):

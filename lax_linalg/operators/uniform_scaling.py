@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from lax_linalg.dispatch import verbs
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator, operator, whole_number
+from lax_linalg.operators.base import Entries, LinearOperator, operator, whole_number
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
@@ -82,13 +82,12 @@ class UniformScaling(LinearOperator):
         """λ and zeros, [n]: λI is circulant and triangular Toeplitz."""
         return jnp.zeros(self.shape[:1], self.dtype).at[:1].set(self.value)
 
-    def __matmul__(self, other):
-        if self.n is None and not isinstance(other, LinearOperator):
-            X = jnp.asarray(other)
+    def _apply(self, X: jax.Array) -> jax.Array:
+        if self.n is None:
             return self.value.astype(jnp.result_type(self.value, X)) * X
-        return super().__matmul__(other)
+        return super()._apply(X)
 
-    def __rmatmul__(self, other):
+    def __rmatmul__(self, other: Entries) -> jax.Array:
         if self.n is None:
             return self @ other
         return super().__rmatmul__(other)

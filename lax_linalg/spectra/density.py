@@ -18,7 +18,7 @@ from jax.core import Tracer
 from lax_linalg import platform
 from lax_linalg.dispatch import require_finite
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
-from lax_linalg.operators.base import LinearOperator, as_operator
+from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.operators.batch import Batch
 from lax_linalg.operators.hermitian import Hermitian
 from lax_linalg.spectra.krylov import golub_kahan, lanczos, safe_sqrt
@@ -115,7 +115,7 @@ class SpectralDensity(NamedTuple):
 
 
 def spectral_density(
-    A: Any,
+    A: MatrixLike | Batch,
     *,
     key: jax.Array,
     of: str = "singular_values",
@@ -176,7 +176,7 @@ def spectral_density(
 
 
 def quadrature_rules(
-    A: Any, key: jax.Array, *, of: str, samples: int, steps: int, name: str
+    A: MatrixLike, key: jax.Array, *, of: str, samples: int, steps: int, name: str
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """Gauss rules (nodes, weights), each [samples, steps], of the spectrum of A, and those of two thirds of the steps.
 

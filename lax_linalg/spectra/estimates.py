@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from lax_linalg.concrete import require_differentiable
 from lax_linalg.dispatch import require_finite, require_square
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
-from lax_linalg.operators.base import LinearOperator, as_operator
+from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.spectra.density import Estimate, estimate_from, quadrature_rules, rule_sums
 from lax_linalg.spectra.krylov import safe_sqrt
 from lax_linalg.verbs.basic import compute_dtype
@@ -20,7 +20,7 @@ from lax_linalg.verbs.basic import compute_dtype
 METHODS = ("xtrace", "hutchinson")
 
 
-def trace_estimate(A: Any, *, key: jax.Array, samples: int = 32, method: str = "xtrace") -> Estimate:
+def trace_estimate(A: MatrixLike, *, key: jax.Array, samples: int = 32, method: str = "xtrace") -> Estimate:
     """Estimate tr A from products with random vectors; `la.tr` is the exact trace.
 
     Hutchinson's estimator is the mean of vᵀA v over random signs v, with variance 2(‖A‖_F² − Σ a_ii²) for one vector
@@ -135,7 +135,7 @@ def _hutchinson(A: LinearOperator, key: jax.Array, samples: int) -> Estimate:
     return _mean(each)
 
 
-def frobenius_estimate(A: Any, *, key: jax.Array, samples: int = 32) -> Estimate:
+def frobenius_estimate(A: MatrixLike, *, key: jax.Array, samples: int = 32) -> Estimate:
     """Estimate ‖A‖_F from ‖A‖_F² = E ‖A v‖² over random signs v; `la.norm` is the exact norm.
 
     Args:
@@ -176,7 +176,7 @@ def _frobenius(A: LinearOperator, key: jax.Array, samples: int) -> Estimate:
 
 
 def spectral_sum_estimate(
-    A: Any,
+    A: MatrixLike,
     f: Callable[[jax.Array], jax.Array],
     *,
     key: jax.Array,
@@ -214,7 +214,7 @@ def spectral_sum_estimate(
     return _total(A, fine, coarse, f)
 
 
-def logdet_estimate(A: Any, *, key: jax.Array, samples: int = 16, steps: int = 64) -> Estimate:
+def logdet_estimate(A: MatrixLike, *, key: jax.Array, samples: int = 16, steps: int = 64) -> Estimate:
     """Estimate log det A of a Hermitian positive definite A; `la.logdet` is the exact value.
 
     Args:
@@ -243,7 +243,7 @@ def logdet_estimate(A: Any, *, key: jax.Array, samples: int = 16, steps: int = 6
     return _log_total(A, fine, coarse)
 
 
-def log_volume_estimate(A: Any, *, key: jax.Array, samples: int = 16, steps: int = 64) -> Estimate:
+def log_volume_estimate(A: MatrixLike, *, key: jax.Array, samples: int = 16, steps: int = 64) -> Estimate:
     """Estimate the log-volume Σ log σ_i of any A, log |det A| of a square one; `la.logabsdet` is the exact value.
 
     Args:
@@ -275,7 +275,7 @@ def log_volume_estimate(A: Any, *, key: jax.Array, samples: int = 16, steps: int
     return _log_total(A, fine, coarse)
 
 
-def _log_total(A: Any, fine: Any, coarse: Any) -> Estimate:
+def _log_total(A: MatrixLike, fine: Any, coarse: Any) -> Estimate:
     total = _total(A, fine, coarse, jnp.log)
     value = jnp.asarray(total.value)
     regular = jnp.isfinite(jax.lax.stop_gradient(value))
@@ -285,7 +285,7 @@ def _log_total(A: Any, fine: Any, coarse: Any) -> Estimate:
     return total
 
 
-def _total(A: Any, fine: Any, coarse: Any, f: Callable[[jax.Array], jax.Array]) -> Estimate:
+def _total(A: MatrixLike, fine: Any, coarse: Any, f: Callable[[jax.Array], jax.Array]) -> Estimate:
     k = min(as_operator(A).shape)
     mean = estimate_from(rule_sums(fine, f), rule_sums(coarse, f))
     return Estimate(k * mean.value, k * mean.standard_error, k * mean.quadrature_error)

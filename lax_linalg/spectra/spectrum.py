@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
-from lax_linalg.operators.base import LinearOperator, as_operator
+from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.operators.batch import Batch
 from lax_linalg.spectra.density import SpectralDensity, spectral_density
 from lax_linalg.spectra.summary import summary
@@ -44,7 +44,7 @@ class Spectrum(NamedTuple):
     partial: PartialSVD | None = None
 
 
-def spectrum(A: Any, method: str = "exact", *, key: jax.Array | None = None, **options: Any) -> Spectrum:
+def spectrum(A: MatrixLike | Batch, method: str = "exact", *, key: jax.Array | None = None, **options: Any) -> Spectrum:
     """The singular spectrum of A: exact unless something else is asked for.
 
     Args:

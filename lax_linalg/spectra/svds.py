@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from lax_linalg import platform
 from lax_linalg.dispatch import require_finite
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
-from lax_linalg.operators.base import LinearOperator, as_operator
+from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.verbs.basic import compute_dtype
 
 ENDS = ("largest", "smallest")
@@ -45,7 +45,7 @@ class PartialSVD(NamedTuple):
 
 
 def svds(
-    A: Any,
+    A: MatrixLike,
     k: int = 6,
     which: str = "largest",
     *,

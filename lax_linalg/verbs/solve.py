@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,16 @@ from lax_linalg import platform
 from lax_linalg.concrete import decided, known_not_finite
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import DimensionMismatch, SingularError
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.base import LinearOperator, MatrixLike
 from lax_linalg.verbs.basic import compute_dtype, dense, materialize
 
+M = TypeVar("M", bound=LinearOperator)
+P = ParamSpec("P")
 
-def by_columns(rule: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+
+def by_columns(
+    rule: Callable[Concatenate[M, jax.Array, P], jax.Array],
+) -> Callable[Concatenate[M, MatrixLike, P], jax.Array]:
     """Let a rule of `solve` or `lstsq` see its right-hand side as columns [m, k] of the dtype it computes in.
 
     Example:
@@ -27,7 +32,7 @@ def by_columns(rule: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """
 
     @functools.wraps(rule)
-    def solved(A: LinearOperator, b: Any, **options: Any) -> jax.Array:
+    def solved(A: M, b: MatrixLike, *args: P.args, **options: P.kwargs) -> jax.Array:
         B = materialize(b) if isinstance(b, LinearOperator) else jnp.asarray(b)
         if B.ndim not in (1, 2) or B.shape[0] != A.shape[0]:
             m, n = A.shape
@@ -35,7 +40,7 @@ def by_columns(rule: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
                 f"a {m}×{n} system takes a right-hand side [{m}] or [{m}, k], got shape {list(B.shape)}"
             )
         B = B.astype(compute_dtype(jnp.result_type(A.dtype, B.dtype)))
-        return rule(A, B, **options) if B.ndim == 2 else rule(A, B[:, None], **options)[:, 0]
+        return rule(A, B, *args, **options) if B.ndim == 2 else rule(A, B[:, None], *args, **options)[:, 0]
 
     return solved
 

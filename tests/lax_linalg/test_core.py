@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
 
@@ -215,6 +216,31 @@ def test_lazy_algebra_takes_plain_arrays():
 def test_multiples_of_a_permutation_hold_whole_numbers():
     P = la.Permutation([1, 2, 0])
     np.testing.assert_array_equal(la.materialize(200 * P - 300 * P), -100 * np.eye(3)[[1, 2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ("trace", "'tr'"),
+        ("slogdet", "'logabsdet'"),
+        ("matrix_rank", "'rank'"),
+        ("matrix_norm", "'norm' or 'opnorm'"),
+        ("expm", "'exp'"),
+        ("null_space", "'nullspace'"),
+        ("eigh", r"'eigen\(Hermitian\(A\)\)'"),
+    ],
+)
+def test_names_of_other_libraries_are_met_with_the_name_here(there, here):
+    with pytest.raises(AttributeError, match=rf"did you mean {here}\?"):
+        getattr(la, there)
+
+
+def test_what_is_named_instead_of_other_libraries_names_exists():
+    for here, names in la._ELSEWHERE.items():
+        assert not any(name in dir(la) for name in names.split())
+        for name in re.findall(r"[A-Za-z_]{3,}", here.replace("column", "").replace("row", "")):
+            assert hasattr(la, name), here
+    assert re.fullmatch(r"\d+\.\d+\.\d+", la.__version__)
 
 
 def test_unknown_names_are_met_with_the_nearest():

@@ -75,6 +75,7 @@ def arrays_of(workdir: pathlib.Path, step: int) -> pathlib.Path:
         ("--display=lively", r"unknown --display 'lively'; did you mean 'live'\? Available: auto, live, none, plain"),
         ("--on_nonfinite=halt", r"unknown --on_nonfinite 'halt'\. Available: skip, stop"),
         ("--stpes=3", r"Unknown command line flag 'stpes'\. Did you mean: steps"),
+        ("--lr=3", r"Unknown command line flag 'lr'\. Did you mean: learning_rate"),
         ("--flagfile=no/such.flags", r"Unable to open flagfile: .*no/such\.flags"),
         ("steps=3", r"unexpected argument 'steps=3'; options are written --name=value"),
         ("--task=mnist", r"this task reads train-images-idx3-ubyte.*; name their folder by --data_dir"),
