@@ -28,7 +28,41 @@ function latest(steps, step) {
   return i;
 }
 
-// Everything drawn of one layer of one run at one step, or null when the run has nothing there yet.
+// What a checkpoint's analysis found at just this step; null where none was analysed: another step's would not belong to
+// the curves beside it.
+const analysedAt = (found, step) => (found && step in found ? found[step] : null);
+
+const halves = (pair) => {
+  const values = view(pair), half = values.length / 2;
+  return { x: values.subarray(0, half), y: values.subarray(half) };
+};
+
+// Where to find what this step does not have.
+function nearestAnalysed(found, step) {
+  const steps = [...new Set(found.filter(Boolean).flatMap((one) => Object.keys(one).map(Number)))].sort((a, b) => a - b);
+  const i = latest(steps, step);
+  const around = [steps[i], steps[i + 1]].filter((one) => one !== undefined && one !== step);
+  return `No checkpoint was analysed at step ${step}; see step ${around.join(" or ")}.`;
+}
+
+// Put a note in the place of a figure and its caption; an empty note leaves the figure.
+function standIn(figure, note) {
+  const plot = document.getElementById(figure);
+  plot.querySelector(".absent")?.remove();
+  plot.classList.toggle("empty", note !== "");
+  document.querySelector(`[data-export="${figure}"]`).disabled = note !== "";
+  if (!note) return;
+  document.getElementById(`${figure}-text`).textContent = "";
+  const text = document.createElement("p");
+  text.className = "absent";
+  text.innerHTML = note;
+  plot.append(text);
+}
+
+// A run's name, with the step of what is drawn of it where that is an earlier one than the page's.
+const named = (run, now) => (now.step === state.step ? run.name : `${run.name} (step ${now.step})`);
+
+// Everything drawn of one layer of one run at its last probed step that is not after `step`; null when there is none.
 function spectrum(run, layer, step) {
   const series = run.layers[layer];
   const i = series ? latest(series.steps, step) : -1;
@@ -36,13 +70,9 @@ function spectrum(run, layer, step) {
   const points = series.index[1];
   const curves = row(series.curves, 3 * points, i);
   const bins = series.histogram[1] / series.steps.length;
-  const cloud = (pairs) => {
-    const steps = Object.keys(pairs).map(Number);
-    const at = steps[latest(steps, step)];
-    if (at === undefined) return null;
-    const values = view(pairs[at]);
-    const half = values.length / 2;
-    return { step: at, x: values.subarray(0, half), y: values.subarray(half) };
+  const cloud = (found) => {
+    const pair = analysedAt(found, series.steps[i]);
+    return pair && halves(pair);
   };
   return {
     series,
@@ -56,7 +86,7 @@ function spectrum(run, layer, step) {
     value: (quantity) => view(series.numbers[quantity])[i],
     eigenvalues: cloud(series.eigenvalues),
     operator: cloud(series.operator),
-    law: series.law && { curve: cloud({ 0: series.law.density }), shift: view(series.law.shift)[i], label: series.law.label },
+    law: series.law && { curve: halves(series.law.density), shift: view(series.law.shift)[i], label: series.law.label },
   };
 }
 

@@ -174,7 +174,7 @@ function heat(state, theme, width = 720) {
 function isLinear(now) {
   const top = now.operator.y[0];
   const at = new Map(Array.from(now.operator.x, (index, i) => [index, now.operator.y[i]]));
-  return now.operator.step === now.step && now.index.every((index, i) =>
+  return now.index.every((index, i) =>
     Math.max(now.high[i] - now.low[i], Math.abs(now.median[i] - (at.get(index) ?? now.median[i]))) <= 1e-3 * top);
 }
 
@@ -197,12 +197,12 @@ function sorted(state, theme) {
     }
     if (now.operator && !isLinear(now)) {
       data.push({
-        ...line, x: now.operator.x, y: floor(now.operator.y), line: { color: theme.soft, width: 1.2, dash: dashes[r % 6] }, name: `${run.name}: weights`,
+        ...line, x: now.operator.x, y: floor(now.operator.y), line: { color: theme.soft, width: 1.2, dash: dashes[r % 6] }, name: `${named(run, now)}: weights`,
         hovertemplate: `weights: σ<sub>%{x}</sub> = %{y:.4g}<extra>${escape(run.name)}</extra>`,
       });
     }
     data.push({
-      ...line, y: floor(now.median), line: { color, width: 2, dash: dashes[r % 6] }, name: run.name,
+      ...line, y: floor(now.median), line: { color, width: 2, dash: dashes[r % 6] }, name: named(run, now),
       ...(count <= 40 ? { mode: "lines+markers", marker: { size: 5, symbol: markers[r % 6] } } : {}),
       hovertemplate: `σ<sub>%{x}</sub> = %{y:.4g}<extra>${escape(run.name)}</extra>`,
     });
@@ -227,7 +227,7 @@ function density(state, theme) {
     const bins = now.histogram.length;
     const x = Array.from({ length: bins }, (_, i) => 10 ** (low + ((i + 0.5) * (high - low)) / bins));
     data.push({
-      x, y: now.histogram, type: "scatter", mode: "lines", fill: "tozeroy", fillcolor: fade(color, 0.22), name: run.name,
+      x, y: now.histogram, type: "scatter", mode: "lines", fill: "tozeroy", fillcolor: fade(color, 0.22), name: named(run, now),
       line: { color, width: 1.6, shape: "hvh" }, hovertemplate: `%{y:.3g} per decade at σ = %{x:.3g}<extra>${escape(run.name)}</extra>`,
     });
     if (now.law) {
@@ -255,7 +255,7 @@ function eigen(state, theme) {
     const now = spectrum(run, state.layer, state.step);
     if (!now?.eigenvalues) return;
     data.push({
-      x: now.eigenvalues.x, y: now.eigenvalues.y, type: "scatter", mode: "markers", name: run.name,
+      x: now.eigenvalues.x, y: now.eigenvalues.y, type: "scatter", mode: "markers", name: named(run, now),
       marker: { color: theme.runs[r % 6], size: now.eigenvalues.x.length > 400 ? 3.5 : 6, symbol: markers[r % 6], opacity: 0.65, line: { width: now.eigenvalues.x.length > 400 ? 0.8 : 1.2, color: theme.runs[r % 6] } },
       hovertemplate: `λ = %{x:.3g} + %{y:.3g}i<extra>${escape(run.name)}</extra>`,
     });

@@ -1,19 +1,15 @@
 // Pseudospectra with the numerical range, and transient growth under its Kreiss bounds, where a checkpoint was analysed.
 
-// What the analysis found of one run's layer, at the last analysed step that is not after `step`; null where there is nothing.
+// What the analysis found of one run's layer at this step; null where there is nothing.
 function nonnormal(run, layer, step) {
-  const found = run.layers[layer]?.nonnormal ?? {};
-  const steps = Object.keys(found).map(Number);
-  const at = steps[latest(steps, step)];
-  if (at === undefined) return null;
-  const one = found[at];
+  const one = analysedAt(run.layers[layer]?.nonnormal, step);
+  if (!one) return null;
   const side = Math.round(Math.sqrt(one.sigma[1]));
-  const boundary = view(one.range), half = boundary.length / 2;
   return {
-    ...one, step: at, side, sigma: view(one.sigma), transient: view(one.transient),
+    ...one, side, sigma: view(one.sigma), transient: view(one.transient),
     x: Array.from({ length: side }, (_, i) => one.box[0] + (i * (one.box[1] - one.box[0])) / (side - 1)),
     y: Array.from({ length: side }, (_, i) => one.box[2] + (i * (one.box[3] - one.box[2])) / (side - 1)),
-    boundary: { x: boundary.subarray(0, half), y: boundary.subarray(half) },
+    boundary: halves(one.range),
   };
 }
 
@@ -92,13 +88,13 @@ function transient(state, theme) {
 
 function nonnormalCaptions() {
   const shown = nonnormalRuns(state);
-  $("dynamics").hidden = !shown.length;
+  const found = report.runs.map((run) => run.layers[state.layer]?.nonnormal);
+  $("dynamics").hidden = !found.some((one) => one && Object.keys(one).length);
+  for (const name of ["pseudo", "transient"]) standIn(name, shown.length ? "" : nearestAnalysed(found, state.step));
   if (!shown.length) return;
   const each = (words) => shown.map(([run, , now]) => `${report.runs.length > 1 ? `${run.name}: ` : ""}${words(now)}`).join("; ");
-  const stale = shown.filter(([, , now]) => now.step !== state.step);
-  const when = stale.length ? ` Shown: ${stale.map(([run, , now]) => `${report.runs.length > 1 ? `${run.name}: ` : ""}checkpoint of step ${now.step}`).join("; ")}.` : "";
   const inside = shown.some(([, , now]) => now.projected) ? " An Arnoldi projection: contours, numerical range, curve and bound are approximations from inside." : "";
-  $("pseudo-text").textContent = `At the first probe input. Numbers on contours: log₁₀ ε; a perturbation of norm ε moves eigenvalues anywhere inside. Dashed: the numerical range; dotted: the unit circle.${inside}${when}`;
+  $("pseudo-text").textContent = `At the first probe input. Numbers on contours: log₁₀ ε; a perturbation of norm ε moves eigenvalues anywhere inside. Dashed: the numerical range; dotted: the unit circle.${inside}`;
   const scaled = each((now) => (now.scale > 1 ? `J stands for J/ρ, ρ = ${format(now.scale)}` : "J as it is, ρ ≤ 1"));
   const kreiss = each((now) => `${now.lower === null ? "infinite" : `≥ ${format(now.lower)}`}${now.upper === null ? "" : `, sup ‖Jᵏ‖ ≤ e n K = ${format(now.upper)}`}`);
   $("transient-text").textContent = `${scaled}. Dashed: the Kreiss constant K (${kreiss}), which the curve must reach somewhere${shown.some(([, , now]) => now.upper !== null) ? "; dotted: e n K, above all of it" : ""}.`;

@@ -44,24 +44,17 @@ function captions() {
 
 function eigenCaption() {
   const shown = report.runs.map((run) => [run, spectrum(run, state.layer, state.step)]).filter(([, now]) => now?.eigenvalues);
-  $("eigen").querySelector(".absent")?.remove();
-  $("eigen").classList.toggle("empty", !shown.length);
-  document.querySelector('[data-export="eigen"]').disabled = !shown.length;
   if (!shown.length) {
-    const known = report.runs.map((run) => run.layers[state.layer]).find((series) => series);
+    const known = report.runs.map((run) => run.layers[state.layer]?.eigenvalues);
     const shape = report.runs.map((run) => run.layers[state.layer]?.shape).find((value) => value);
-    const note = document.createElement("p");
-    note.className = "absent";
-    if (shape && shape[0] !== shape[1]) note.textContent = `This Jacobian is ${shape.join(" × ")}: only a square one has eigenvalues.`;
-    else if (known && Object.keys(known.eigenvalues).length) note.textContent = "No checkpoint was analysed up to this step.";
-    else note.innerHTML = `Eigenvalues come from the checkpoints:<br><code>${escape(report.analyze)}</code>`;
-    $("eigen").append(note);
-    $("eigen-text").textContent = "";
+    if (shape && shape[0] !== shape[1]) standIn("eigen", `This Jacobian is ${shape.join(" × ")}: only a square one has eigenvalues.`);
+    else if (known.some((found) => found && Object.keys(found).length)) standIn("eigen", nearestAnalysed(known, state.step));
+    else standIn("eigen", `Eigenvalues come from the checkpoints:<br><code>${escape(report.analyze)}</code>`);
     return;
   }
-  const stale = shown.filter(([, now]) => now.eigenvalues.step !== state.step).map(([run, now]) => `${report.runs.length > 1 ? `${run.name}: ` : ""}checkpoint of step ${now.eigenvalues.step}`);
+  standIn("eigen", "");
   const inputs = shown[0][1].series.eigenvalue_inputs;
-  $("eigen-text").textContent = `Dotted: the unit circle. ${inputs > 1 ? `${inputs} probe inputs.` : "One probe input."}${stale.length ? ` Shown: ${stale.join("; ")}.` : ""}`;
+  $("eigen-text").textContent = `Dotted: the unit circle. ${inputs > 1 ? `${inputs} probe inputs.` : "One probe input."}`;
 }
 
 function heading() {

@@ -1,14 +1,13 @@
 // The phase diagram of mean field with the runs' hidden layers on it, where checkpoints of such networks were analysed.
 
-// One run's points at the last analysed step that is not after `step`; null where it has none.
+// One run's points at this step; null where it has none.
 function meanField(run, step) {
   const known = run.mean_field && report.phase?.phases[run.mean_field.activation];
   if (!known) return null;
-  const steps = Object.keys(run.mean_field.steps).map(Number);
-  const at = steps[latest(steps, step)];
-  if (at === undefined) return null;
-  const values = view(run.mean_field.steps[at]), half = values.length / 2;
-  return { step: at, activation: run.mean_field.activation, layers: run.mean_field.layers, weight: values.subarray(0, half), bias: values.subarray(half) };
+  const pair = analysedAt(run.mean_field.steps, step);
+  if (!pair) return null;
+  const { x: weight, y: bias } = halves(pair);
+  return { activation: run.mean_field.activation, layers: run.mean_field.layers, weight, bias };
 }
 
 const meanFieldRuns = (state) => report.runs.map((run, r) => [run, r, meanField(run, state.step)]).filter(([, , now]) => now);
@@ -64,10 +63,11 @@ function phase(state, theme) {
 
 function phaseCaption() {
   const shown = meanFieldRuns(state);
-  $("mean-field").hidden = !shown.length;
+  $("mean-field").hidden = !report.runs.some((run) => run.mean_field && report.phase?.phases[run.mean_field.activation]);
+  standIn("phase", shown.length ? "" : nearestAnalysed(report.runs.map((run) => run.mean_field?.steps), state.step));
   if (!shown.length) return;
   const several = report.runs.length > 1;
-  const each = shown.map(([run, , now]) => `${several ? `${escape(run.name)}: ` : ""}${escape(now.activation)}, σ<sub>w</sub>² = ${format(now.weight[0])}, σ<sub>b</sub>² = ${format(now.bias[0])}${now.layers > 1 ? `, the mean over ${now.layers} hidden layers` : ""}${now.step === state.step ? "" : ` (checkpoint of step ${now.step})`}`);
+  const each = shown.map(([run, , now]) => `${several ? `${escape(run.name)}: ` : ""}${escape(now.activation)}, σ<sub>w</sub>² = ${format(now.weight[0])}, σ<sub>b</sub>² = ${format(now.bias[0])}${now.layers > 1 ? `, the mean over ${now.layers} hidden layers` : ""}`);
   const one = new Set(shown.map(([, , now]) => now.activation)).size === 1;
   const colours = one ? "Blue: ordered, gradients vanish with depth; red: chaotic, they explode; no colour: lengths grow without bound. " : "";
   $("phase-text").innerHTML = `${each.join("; ")}. ${colours}Line, or cross: critical, χ<sub>1</sub> = 1. Theory is of independent weights of those variances and of wide layers: it holds at initialisation, and training leaves it.`;
