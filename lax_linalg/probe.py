@@ -23,7 +23,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lax_linalg.budget import ProbeBudget
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
-from lax_linalg.jacobian.layers import ByLayer, inputs_of, jacobians_of, patterns_of, require_batch
+from lax_linalg.jacobian.arguments import Inputs
+from lax_linalg.jacobian.layers import ByLayer, jacobians_of, patterns_of
 from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, require_bytes
 from lax_linalg.jacobian.trace import Structure, structure_of
 from lax_linalg.operators.batch import Batch, Stack
@@ -115,7 +116,7 @@ class SpectrumProbe:
     Args:
         model: an `nnx.Module` (measured in evaluation mode, whatever mode it is in), a (Linen module, variables) pair,
             or plain functions; see `la.layer_jacobians`. Only its architecture is kept.
-        inputs: probe inputs [B, …].
+        inputs: probe inputs [B, …], or several, as for `la.layer_jacobians`.
         layers: names or patterns of layers; all with parameters, and "end_to_end", unless given.
         quantities: names out of "singular_values" and "eigenvalues".
         max_pending: submissions that may be under way before more are skipped.
@@ -123,7 +124,7 @@ class SpectrumProbe:
         mesh: devices that share the probe inputs; their number must divide B. The state is wanted on all of them.
         factorise_on: "device", or "host": then the device only forms the Jacobians and the worker thread factorises
             them in double precision, for devices whose factorisations are slower than the host's.
-        call_kwargs: static keyword arguments of a Flax model's call.
+        call_kwargs, input, output: as for `la.layer_jacobians`.
         memory_budget: bytes that the chunks of tangents of one layer may take.
 
     Attributes:
@@ -156,7 +157,7 @@ class SpectrumProbe:
     def __init__(
         self,
         model: Any,
-        inputs: jax.Array,
+        inputs: Any,
         layers: Iterable[str] | str | None = None,
         quantities: Iterable[str] = ("singular_values",),
         max_pending: int = 4,
@@ -165,14 +166,14 @@ class SpectrumProbe:
         mesh: Mesh | None = None,
         factorise_on: str = "device",
         call_kwargs: Mapping[str, Any] | None = None,
+        input: str | None = None,
+        output: str | Mapping[str, str] | None = None,
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
     ):
         if max_pending < 1:
             raise DimensionMismatch(f"max_pending must be ≥ 1, got {max_pending}")
         require_bytes(memory_budget)
-        self.inputs = inputs_of(inputs)
-        require_batch(self.inputs)
-        structure, state = structure_of(model, call_kwargs)
+        structure, state, self.inputs = structure_of(model, inputs, call_kwargs, input, output)
         structure = structure.evaluation(state)
         self._template = structure.template(state)
         names = (quantities,) if isinstance(quantities, str) else tuple(quantities)
@@ -184,13 +185,16 @@ class SpectrumProbe:
             raise UnknownNameError.of("place to factorise", factorise_on, FACTORISE_ON)
         self._state_sharding = None
         if mesh is not None:
-            if self.inputs.shape[0] % mesh.size:
+            if self.inputs.size % mesh.size:
                 raise DimensionMismatch(
-                    f"{self.inputs.shape[0]} probe inputs cannot be shared by the {mesh.size} devices of the mesh; "
+                    f"{self.inputs.size} probe inputs cannot be shared by the {mesh.size} devices of the mesh; "
                     f"give a multiple of {mesh.size}"
                 )
-            self.inputs = jax.device_put(self.inputs, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
             self._state_sharding = NamedSharding(mesh, PartitionSpec())
+            split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+            self.inputs = Inputs(
+                jax.device_put(self.inputs.x, split), jax.device_put(self.inputs.shared, self._state_sharding)
+            )
         self._quantities = names
         self._plan = _Plan(
             structure, patterns_of(layers), names if factorise_on == "device" else None, int(memory_budget), mesh
@@ -372,15 +376,19 @@ class _Plan:
     memory_budget: int
     mesh: Mesh | None = None
 
-    def __call__(self, state: Any, inputs: jax.Array) -> ByLayer[dict[str, jax.Array]]:
+    def __call__(self, state: Any, inputs: Inputs) -> ByLayer[dict[str, jax.Array]]:
         if self.mesh is None:
             return self._local(state, inputs)
         shared = PartitionSpec(self.mesh.axis_names)
         return jax.shard_map(
-            self._local, mesh=self.mesh, in_specs=(PartitionSpec(), shared), out_specs=shared, check_vma=False
+            self._local,
+            mesh=self.mesh,
+            in_specs=(PartitionSpec(), Inputs(shared, PartitionSpec())),  # type: ignore[arg-type]
+            out_specs=shared,
+            check_vma=False,
         )(state, inputs)
 
-    def _local(self, state: Any, inputs: jax.Array) -> ByLayer[dict[str, jax.Array]]:
+    def _local(self, state: Any, inputs: Inputs) -> ByLayer[dict[str, jax.Array]]:
         jacobians = jacobians_of(self.structure, state, inputs, self.patterns, self.memory_budget)
         measured: ByLayer[dict[str, jax.Array]] = ByLayer((), jacobians.skipped)
         for path, J in jacobians.items():
@@ -428,7 +436,7 @@ def _factorised(matrices: np.ndarray, quantities: tuple[str, ...]) -> dict[str, 
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _measure(plan: _Plan, state: Any, inputs: jax.Array) -> ByLayer[dict[str, jax.Array]]:
+def _measure(plan: _Plan, state: Any, inputs: Inputs) -> ByLayer[dict[str, jax.Array]]:
     return plan(state, inputs)
 
 

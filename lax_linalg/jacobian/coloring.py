@@ -21,7 +21,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.jacobian.graph import Graph, Term, derivative_graph
-from lax_linalg.jacobian.materialize import columns_of
+from lax_linalg.jacobian.materialize import columns_of, pull_of, push_of
 from lax_linalg.jacobian.slabs import Memory, matrix_for
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.convolution import Convolution
@@ -278,10 +278,9 @@ def _compressed(
     """The products of the colours start … start + count − 1 as columns; of those behind the last colour zeros."""
     out = jax.eval_shape(f, x, *args)
     if coloring.mode == "forward":
-        push, domain, codomain = jax.linearize(lambda x: f(x, *args), x)[1], x, out
+        push, domain, codomain = push_of(f, x, args), x, out
     else:
-        pull, domain, codomain = jax.vjp(lambda x: f(x, *args), x)[1], out, x
-        push = lambda ct: pull(ct)[0]  # noqa: E731
+        push, domain, codomain = pull_of(f, x, args), out, x
     return columns_of(push, domain, codomain, count, chunk, start, labels=coloring.colors)
 
 

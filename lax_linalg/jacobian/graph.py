@@ -90,7 +90,7 @@ class _Opaque(Exception):
 # What acts entry by entry; every result that is no number (a comparison) has no derivative.
 ELEMENTWISE = frozenset(
     """abs acos acosh add add_any asin asinh atan atan2 atanh cbrt clamp convert_element_type copy copy_p cos cosh
-    custom_jvp_call custom_vjp_call digamma div erf erf_inv erfc exp exp2 expm1 integer_pow lgamma log log1p logistic
+    custom_jvp_call digamma div erf erf_inv erfc exp exp2 expm1 integer_pow lgamma log log1p logistic
     max min mul neg nextafter pow reduce_precision rem round rsqrt select_n sign sin sinh sqrt square sub tan
     tanh""".split()  # noqa: SIM905
 )

@@ -11,10 +11,12 @@ import jax
 import numpy as np
 
 from lax_linalg.dispatch import Tracer
-from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError, UnknownNameError
-from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, Jacobian, one_array, require_bytes
+from lax_linalg.errors import LinearAlgebraError, NonFiniteError, UnknownNameError
+from lax_linalg.jacobian.arguments import Inputs
+from lax_linalg.jacobian.materialize import directions
+from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, Jacobian, require_bytes
 from lax_linalg.jacobian.scan import scan_jacobians
-from lax_linalg.jacobian.trace import ONE_INPUT, Call, Structure, structure_of
+from lax_linalg.jacobian.trace import Call, Structure, structure_of
 from lax_linalg.operators.batch import Batch, Stack
 
 T = TypeVar("T")
@@ -35,6 +37,10 @@ class ByLayer(dict[str, T]):
     def __missing__(self, path: str) -> T:
         if path in self.skipped:
             raise UnknownNameError(f"layer {path!r} {self.skipped[path]}")
+        several = [name for name in self if name.rpartition(":")[0] == path]
+        if several:
+            names = ", ".join(map(repr, several))
+            raise UnknownNameError(f"layer {path!r} takes several arrays and has a Jacobian by each: {names}")
         raise UnknownNameError.of("layer", path, self)
 
 
@@ -62,10 +68,12 @@ _register(LayerJacobians)
 
 def layer_jacobians(
     model: Any,
-    x: jax.Array,
+    x: Any,
     layers: Iterable[str] | str | None = None,
     *,
     call_kwargs: Mapping[str, Any] | None = None,
+    input: str | None = None,
+    output: str | Mapping[str, str] | None = None,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
 ) -> LayerJacobians:
     """The Jacobian of every layer at the layer's own input, J_l = ∂ y_l / ∂ x_l, for each example of a batch.
@@ -77,31 +85,40 @@ def layer_jacobians(
         model: any `nnx.Module`, a pair (Linen module, variables), a bound Linen module, or plain functions: one, a
             list, or a dict by name. Flax models map batches, plain functions one example, as in `jax.vmap` and
             `la.jacobian`; arrays inside callable pytrees (equinox modules) are data too.
-        x: probe inputs [B, …].
+        x: probe inputs [B, …]. Of a Flax model of several inputs a tuple in the order of its call, or a dict by name:
+            images, tokens, masks, every array with an axis of examples in front.
         layers: names or patterns (`fnmatch`: "blocks/*", "end_to_end"). Without, every layer and block that has
             parameters, and "end_to_end".
-        call_kwargs: static keyword arguments of a Flax model's call, such as {"train": False}.
+        call_kwargs: keyword arguments of a Flax model's call that all examples share: {"train": False}, a mask
+            [1, 1, T, T], a PRNG key; of a Linen model also {"rngs": {"noise": key}}.
+        input: name of the input by which the whole model is differentiated, "image", "1" or "batch/image", the others
+            held fixed. Unless given, by the only floating-point input, and by each ("end_to_end:0", …) if several are.
+        output: name of the output that is meant where a layer returns several arrays, "logits" or "0"; for some layers
+            only, a dict by pattern. Unless given, the array of the input's shape, else the only floating-point array.
         memory_budget: bytes that the chunks of tangents may take when one layer's Jacobians are formed.
 
     Returns:
         A dict from path, such as "blocks/0/conv1", to a `Batch` of B operators: `la.svdvals(batch)` is [B, k],
-        `la.materialize(batch)` [B, m, n], `batch[b]` one `Jacobian`. The second call of one layer is "path@2"; a layer
-        of several arrays has a Jacobian by each, "path:0", "path:1" …, with the others held fixed (the same array given
-        twice, as in self-attention, counts as one). Layers that a Flax model runs by scan over stacked parameters are
+        `la.materialize(batch)` [B, m, n], `batch[b]` one `Jacobian`. The second call of one layer is "path@2"; what is
+        used through another method is "path.method", such as "embed.attend"; a layer of several arrays has a Jacobian
+        by each, "path:0", "path:1" …, with the others held fixed (the same array given twice, as in self-attention,
+        counts as one), which "path" selects all. Layers that a Flax model runs by scan over stacked parameters are
         under "path/depth", a `Stack` over depth of batches; an NNX module may declare them by a method `scan_layers()`
         that returns (step, xs) as for `la.scan_jacobians`. One that runs over time and declares states by
         `state_samples(x)`, (h [L, B, n], u [L, B, …], shared), and its step by `state_step(h, u, shared)`, has ∂h'/∂h
-        under "path/time" in the same way. Layers that have no Jacobian (several outputs, integers, calls inside another
-        transformation) are listed with the reason in the dict's `skipped`, and refused if asked for by name.
+        under "path/time" in the same way. Layers within `jit` and `remat` are found like others. Layers that have no
+        Jacobian (integers, calls inside another transformation, code that fails on one example) are listed with the
+        reason in the dict's `skipped`, and refused if asked for by name.
 
     Raises:
-        UnknownNameError: for a pattern that no layer matches.
+        UnknownNameError: for a pattern that no layer matches, and an input that is not there.
         LinearAlgebraError: for a layer that was asked for by name and has no Jacobian, or is in training mode (batch
             statistics, dropout).
         NonFiniteError: if an activation is NaN or infinite, naming the first layer that made it so (outside of `jit`).
-        DimensionMismatch: if x is not a batch, or the model takes other arguments than one array.
+        DimensionMismatch: if x is not a batch, or the model takes other arguments.
 
-    Cost: one forward pass; products and matrices are computed when a verb asks for them.
+    Cost: one forward pass, two where layers are within `jit` or `remat`; products and matrices are computed when a verb
+    asks for them.
 
     Example:
         >>> import jax.numpy as jnp, lax_linalg as la
@@ -111,8 +128,8 @@ def layer_jacobians(
         {'linear': [[3.0, 2.0]], 'tanh': [[1.0, 1.0]], 'end_to_end': [[3.0, 2.0]]}
     """
     require_bytes(memory_budget)
-    structure, state = structure_of(model, call_kwargs)
-    return jacobians_of(structure, state, inputs_of(x), patterns_of(layers), memory_budget)
+    structure, state, inputs = structure_of(model, x, call_kwargs, input, output)
+    return jacobians_of(structure, state, inputs, patterns_of(layers), memory_budget)
 
 
 def patterns_of(layers: Iterable[str] | str | None) -> tuple[str, ...] | None:
@@ -126,13 +143,12 @@ def patterns_of(layers: Iterable[str] | str | None) -> tuple[str, ...] | None:
 
 
 def jacobians_of(
-    structure: Structure, state: Any, x: jax.Array, patterns: tuple[str, ...] | None, memory_budget: int
+    structure: Structure, state: Any, inputs: Inputs, patterns: tuple[str, ...] | None, memory_budget: int
 ) -> LayerJacobians:
     """`layer_jacobians` of a structure and its state; pure."""
-    require_batch(x)
     with jax.default_matmul_precision("highest"):  # that of the verbs, so that they share its results
-        calls = structure.trace(state, x)
-    require_finite_activations(calls, x)
+        calls = structure.trace(state, inputs)
+    require_finite_activations(calls, inputs)
     skipped: dict[str, str] = {}
     batches: dict[str, Batch] = {}
     for call in select(calls, patterns):
@@ -152,30 +168,6 @@ def jacobians_of(
     return LayerJacobians(batches, skipped)
 
 
-def inputs_of(x: Any) -> jax.Array:
-    """The probe inputs as one array.
-
-    Raises:
-        DimensionMismatch: for anything else, such as the several inputs of a model.
-
-    Example:
-        >>> inputs_of([[1.0, 2.0]]).shape
-        (1, 2)
-    """
-    remedy = f"of a model with several inputs {ONE_INPUT}"
-    return one_array(x, "probe inputs are one array [B, …]", remedy)
-
-
-def require_batch(x: jax.Array) -> None:
-    """Raise unless x can be a batch of probe inputs.
-
-    Example:
-        >>> require_batch(jax.numpy.ones((2, 3)))
-    """
-    if x.ndim < 1 or x.shape[0] == 0:
-        raise DimensionMismatch(f"probe inputs are a batch [B, …] of at least one example, got shape {tuple(x.shape)}")
-
-
 def select(calls: list[Call], patterns: tuple[str, ...] | None) -> list[Call]:
     """The calls that the patterns choose, in the model's order; without patterns those shown by default.
 
@@ -189,23 +181,55 @@ def select(calls: list[Call], patterns: tuple[str, ...] | None) -> list[Call]:
         ['stem']
     """
     if patterns is None:
-        return [call for call in calls if call.default]
-    chosen: set[str] = set()
+        return [able(call) for call in calls if call.default]
+    chosen: dict[int, Call] = {}
     for pattern in patterns:
-        matches = [call for call in calls if fnmatch.fnmatchcase(call.path, pattern)]
+        matches = {i: able(call) for i, call in enumerate(calls) if _matches(call.path, pattern)}
         if not matches:
             raise UnknownNameError.of("layer", pattern, [call.path for call in calls])
-        if all(call.reason for call in matches):
-            raise LinearAlgebraError("; ".join(f"layer {call.path!r} {call.reason}" for call in matches))
-        chosen |= {call.path for call in matches}
-    return [call for call in calls if call.path in chosen]
+        if all(call.reason for call in matches.values()):
+            raise LinearAlgebraError("; ".join(f"layer {call.path!r} {call.reason}" for call in matches.values()))
+        chosen |= matches
+    return [chosen[i] for i in sorted(chosen)]
 
 
-def require_finite_activations(calls: list[Call], x: jax.Array) -> None:
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a pattern selects a path; "up" selects "up:0" and "up:1" too."""
+    whole, _, number = path.rpartition(":")
+    return fnmatch.fnmatchcase(path, pattern) or (number.isdigit() and fnmatch.fnmatchcase(whole, pattern))
+
+
+def able(call: Call) -> Call:
+    """The call, without its function and with the reason where that fails on one example.
+
+    Example:
+        >>> def broken(x):
+        ...     raise ValueError("not today")
+        >>> able(Call("wave", broken, (), jax.numpy.ones((1, 2)), jax.numpy.ones((1, 2)))).reason
+        'fails on one example alone: ValueError: not today'
+    """
+    if call.function is None or call.stacked:
+        return call
+    x, *beside = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (call.x, *call.beside))
+    reason = ""
+    try:
+        program = jax.make_jaxpr(call.function)(x, *call.args, *beside)
+        (out,) = program.out_avals
+        if out.shape != call.y.shape[1:]:
+            reason = f"gives {list(out.shape)} for one example alone and {list(call.y.shape[1:])} in a batch"
+        directions(call.function, x, (*call.args, *beside), program.jaxpr)
+    except LinearAlgebraError as error:
+        reason = str(error)
+    except Exception as error:  # whatever a layer of someone else's raises
+        reason = f"fails on one example alone: {type(error).__name__}: " + str(error).partition("\n")[0]
+    return dataclasses.replace(call, function=None, reason=reason) if reason else call
+
+
+def require_finite_activations(calls: list[Call], inputs: Inputs) -> None:
     """Raise `NonFiniteError` naming the first layer that turned finite numbers into others; traced values pass."""
-    if isinstance(x, Tracer) or any(isinstance(call.y, Tracer) for call in calls):
+    if any(isinstance(a, Tracer) for a in (*inputs.x, *(call.y for call in calls))):
         return
-    if not np.isfinite(np.asarray(x)).all():
+    if not all(_finite(x) for x in inputs.x):
         raise NonFiniteError("the probe inputs hold NaN or infinity")
     broken = [call for call in calls if (call.function or call.scan) and _finite(call.x) and not _finite(call.y)]
     if not broken:
@@ -224,7 +248,7 @@ def require_finite_activations(calls: list[Call], x: jax.Array) -> None:
 
 
 def _finite(array: Any) -> bool:
-    return bool(np.isfinite(np.asarray(array)).all())
+    return not jax.numpy.issubdtype(array.dtype, jax.numpy.inexact) or bool(np.isfinite(np.asarray(array)).all())
 
 
 @dataclasses.dataclass(frozen=True)

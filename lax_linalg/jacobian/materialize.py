@@ -9,20 +9,112 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from lax_linalg.errors import DimensionMismatch, UnknownNameError
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 
 MODES = ("auto", "forward", "reverse")
+_ONE_WAY = frozenset({"custom_vjp_call", "while", "pure_callback", "io_callback"})
+"""What may have a derivative in one direction only, or in none."""
 
 
-def chosen_mode(mode: str, m: int, n: int) -> str:
+class Directions(NamedTuple):
+    """Which of a function's derivatives JAX has: forward J v, reverse Jᴴ w.
+
+    Example:
+        >>> Directions(True, True).only is None
+        True
+    """
+
+    forward: bool
+    reverse: bool
+
+    @property
+    def only(self) -> str | None:
+        """The one direction that there is; None if there are both."""
+        return None if self.forward and self.reverse else "forward" if self.forward else "reverse"
+
+
+def directions(f: Callable[..., jax.Array], x: Any, args: tuple, jaxpr: Any = None) -> Directions:
+    """In which directions f can be differentiated: a `custom_vjp` has no forward rule, a `while_loop` no reverse one.
+
+    Args:
+        f: function of (x, *args).
+        x: input, or its shape and dtype.
+        args: further arguments, alike.
+        jaxpr: the program of f, if it is known.
+
+    Raises:
+        LinearAlgebraError: if there is none, as of a callback to Python.
+
+    Cost: one abstract evaluation of f, more where one of these is in the program.
+
+    Example:
+        >>> directions(lambda x: jax.lax.while_loop(lambda x: x < 9, lambda x: 2 * x, x), jnp.ones(()), ())
+        Directions(forward=True, reverse=False)
+    """
+    jaxpr = jax.make_jaxpr(f)(x, *args).jaxpr if jaxpr is None else jaxpr
+    if not _ONE_WAY & set(primitive_names(jaxpr)):
+        return Directions(True, True)
+    x = jax.ShapeDtypeStruct(jnp.shape(x), x.dtype)
+    out = jax.eval_shape(f, x, *args)
+
+    def rule(derivative: Callable[..., Any], along: Any) -> str:
+        try:
+            names = primitive_names(jax.make_jaxpr(derivative)(x, along, args).jaxpr)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            return str(error).partition("\n")[0]
+        return "a custom_vjp has no forward rule" if "custom_lin" in names else ""
+
+    forward = rule(lambda x, v, args: jax.jvp(lambda x: f(x, *args), (x,), (v,))[1], x)
+    reverse = rule(lambda x, w, args: jax.vjp(lambda x: f(x, *args), x)[1](w), out)
+    if forward and reverse:
+        raise LinearAlgebraError(f"has no derivative: {forward}")
+    return Directions(not forward, not reverse)
+
+
+def push_of(f: Callable[..., jax.Array], x: jax.Array, args: tuple = ()) -> Callable[[jax.Array], jax.Array]:
+    """v -> J v, linearised once; where f has a reverse rule only, by transposing that.
+
+    Example:
+        >>> print(push_of(jnp.square, jnp.array([3.0]))(jnp.ones(1)))
+        [6.]
+    """
+    if directions(f, x, args).forward:
+        return jax.linearize(lambda x: f(x, *args), x)[1]
+    y, pull = jax.vjp(lambda x: f(x, *args), x)
+    transposed = jax.linear_transpose(lambda ct: pull(ct)[0], y)
+    return lambda v: transposed(v)[0]
+
+
+def pull_of(f: Callable[..., jax.Array], x: jax.Array, args: tuple = ()) -> Callable[[jax.Array], jax.Array]:
+    """w -> Jᵀ w, linearised once.
+
+    Raises:
+        LinearAlgebraError: for a function without a reverse rule, naming the remedy.
+
+    Example:
+        >>> print(pull_of(jnp.square, jnp.array([3.0]))(jnp.ones(1)))
+        [6.]
+    """
+    if not directions(f, x, args).reverse:
+        raise LinearAlgebraError(
+            f"{getattr(f, '__name__', type(f).__name__)} cannot be differentiated in reverse (a while_loop), which "
+            "products with the transpose need; form the matrix, la.materialize(J), or run the loop by jax.lax.scan"
+        )
+    pull = jax.vjp(lambda x: f(x, *args), x)[1]
+    return lambda w: pull(w)[0]
+
+
+def chosen_mode(mode: str, m: int, n: int, only: str | None = None) -> str:
     """The direction in which an m×n Jacobian is formed: reverse for fewer rows than columns, unless asked otherwise.
+
+    `only` is the one direction that there is.
 
     Raises:
         UnknownNameError: for a mode that is not "auto", "forward" or "reverse".
@@ -33,7 +125,7 @@ def chosen_mode(mode: str, m: int, n: int) -> str:
     """
     if mode not in MODES:
         raise UnknownNameError.of("jacobian mode", mode, MODES)
-    return mode if mode != "auto" else ("reverse" if m < n else "forward")
+    return mode if mode != "auto" else only or ("reverse" if m < n else "forward")
 
 
 def chunk_size(f: Callable[..., jax.Array], x: Any, args: tuple, memory_budget: int) -> int:
@@ -120,6 +212,18 @@ def _largest_result(jaxpr: Any) -> int:
     return largest
 
 
+def primitive_names(jaxpr: Any) -> list[str]:
+    """The names of a program's operations, those of the programs in it included.
+
+    Example:
+        >>> primitive_names(jax.make_jaxpr(jax.jit(jnp.sin))(1.0).jaxpr)
+        ['jit', 'sin']
+    """
+    programs = [program for equation in jaxpr.eqns for program in nested_programs(equation)]
+    nested = [name for program in programs for name in primitive_names(program)]
+    return [equation.primitive.name for equation in jaxpr.eqns] + nested
+
+
 def nested_programs(equation: Any) -> list[Any]:
     """The programs that an equation holds: of a call, a scan, a conditional …
 
@@ -173,16 +277,14 @@ def dense_jacobian(
          [0. 4.]]
     """
     out = jax.eval_shape(f, x, *args)
-    mode = chosen_mode(mode, out.size, x.size)
+    mode = chosen_mode(mode, out.size, x.size, directions(f, x, args).only)
     chunk = chunk_size(f, x, args, memory_budget)
 
     def panel(x: jax.Array, args: tuple, start: jax.Array | int, count: int) -> jax.Array:
         """Columns (rows, in reverse mode) start … start + count − 1; those behind the last one are zero."""
         if mode == "forward":
-            push = jax.linearize(lambda x: f(x, *args), x)[1]
-            return columns_of(push, x, out, count, chunk, start)
-        pull = jax.vjp(lambda x: f(x, *args), x)[1]
-        return columns_of(lambda ct: pull(ct)[0], out, x, count, chunk, start).T
+            return columns_of(push_of(f, x, args), x, out, count, chunk, start)
+        return columns_of(pull_of(f, x, args), out, x, count, chunk, start).T
 
     total = x.size if mode == "forward" else out.size
     if mesh is None:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from lax_linalg.dispatch import Tracer
 from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.graph import derivative_graph
-from lax_linalg.jacobian.materialize import chosen_mode
+from lax_linalg.jacobian.materialize import chosen_mode, pull_of, push_of
 from lax_linalg.jacobian.reuse import formed
 from lax_linalg.jacobian.routes import METHODS, Route, plan
 from lax_linalg.jacobian.structured import operator_of
@@ -104,17 +104,13 @@ class Jacobian(LinearOperator):
         """
         return plan(self.f, self.x, self.args, method or self.method, self.mode, self.memory_budget, self.mesh).route
 
-    def _at(self, x: jax.Array) -> jax.Array:
-        return self.f(x, *self.args)
-
     def _matmat(self, X: jax.Array) -> jax.Array:
         if jnp.iscomplexobj(X) and not jnp.issubdtype(self.dtype, jnp.complexfloating):
             return self._matmat(X.real) + 1j * self._matmat(X.imag)
         if self.transposed:
-            pull = jax.vjp(self._at, self.x)[1]
-            apply, domain = (lambda ct: pull(ct)[0]), self.out
+            apply, domain = pull_of(self.f, self.x, self.args), self.out
         else:
-            apply, domain = jax.linearize(self._at, self.x)[1], self.x
+            apply, domain = push_of(self.f, self.x, self.args), self.x
 
         def column(v: jax.Array) -> jax.Array:
             v = v.conj() if self.conjugated else v

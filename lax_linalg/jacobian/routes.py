@@ -14,7 +14,14 @@ from jax.sharding import Mesh
 from lax_linalg.errors import LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.coloring import Coloring, coloring_of, coloured_values, placed, shared_coloured
 from lax_linalg.jacobian.graph import Graph, derivative_graph
-from lax_linalg.jacobian.materialize import chosen_mode, chunk_size, dense_jacobian, nested_programs, program_cost
+from lax_linalg.jacobian.materialize import (
+    chosen_mode,
+    chunk_size,
+    dense_jacobian,
+    directions,
+    primitive_names,
+    program_cost,
+)
 from lax_linalg.jacobian.slabs import Memory
 from lax_linalg.jacobian.structured import (
     peak_entries,
@@ -72,7 +79,8 @@ def plan(
     program = jax.make_jaxpr(f)(x, *args)
     m, n = sum(math.prod(v.aval.shape) for v in program.jaxpr.outvars), math.prod(x.shape)
     product = program_cost(program.jaxpr)
-    side = {"forward": n, "reverse": m}[chosen_mode(mode, m, n)]
+    only = directions(f, x, args, program.jaxpr).only
+    side = {"forward": n, "reverse": m}[chosen_mode(mode, m, n, only)]
     flops = {"dense": side * product + 2.0 * m * n}
     if method == "dense" or mode != "auto":  # a direction asks for products
         return _Plan(Route("dense", flops), None, None)
@@ -87,7 +95,7 @@ def plan(
                 f"{mesh.size} devices cannot share this {m}×{n} Jacobian evenly by its structure; use method='auto'"
             )
     coloring = None
-    if method == "coloured" or (method == "auto" and _local(program.jaxpr, graph) and m * n >= SMALL):
+    if method == "coloured" or (method == "auto" and only is None and _local(program.jaxpr, graph) and m * n >= SMALL):
         coloring = _coloring(f, x, args, method)
         if coloring is not None:
             flops["coloured"] = coloring.count * product + SCATTER * coloring.rows.size + 2.0 * m * n
@@ -99,13 +107,8 @@ def _local(jaxpr: Any, graph: Graph | None) -> bool:
     """Whether the program looks as if most entries were zero and colours were worth looking for."""
     if graph is not None and len(graph.nodes) <= 2:
         return False  # one map is assembled directly
-    names = set(_names(jaxpr))
+    names = set(primitive_names(jaxpr))
     return bool(names & {"conv_general_dilated", "reduce_window_max", "reduce_window_sum"})
-
-
-def _names(jaxpr: Any) -> list[str]:
-    nested = [name for equation in jaxpr.eqns for program in nested_programs(equation) for name in _names(program)]
-    return [equation.primitive.name for equation in jaxpr.eqns] + nested
 
 
 def _coloring(f: Any, x: Any, args: tuple, method: str) -> Coloring | None:

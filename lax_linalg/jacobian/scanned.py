@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -45,41 +45,52 @@ class _Program:
     """A model as a function of one example, with the shapes that it is traced for.
 
     Attributes:
-        whole: hashable function (x_b, state) -> y_b.
-        x: shape and dtype of one example.
+        whole: hashable function (x_b, state).
+        x_tree, x_avals: tree, shapes and dtypes of one example's arrays.
         tree, avals: the state's.
     """
 
-    whole: Callable[..., jax.Array]
-    x: jax.ShapeDtypeStruct
+    whole: Callable[..., Any]
+    x_tree: Any
+    x_avals: tuple[jax.ShapeDtypeStruct, ...]
     tree: Any
     avals: tuple[jax.ShapeDtypeStruct, ...]
 
     def closed(self) -> Any:
         """The jaxpr, which JAX keeps for the context that it was traced in."""
         with jax.ensure_compile_time_eval():
-            return jax.make_jaxpr(self.whole)(self.x, jax.tree.unflatten(self.tree, self.avals))
+            x = jax.tree.unflatten(self.x_tree, self.x_avals)
+            return jax.make_jaxpr(self.whole)(x, jax.tree.unflatten(self.tree, self.avals))
 
     def scan(self, number: int) -> Any:
         """The equation of one scan."""
         return _scan_equations(self.closed().jaxpr)[number]
 
 
-def _body(eqn: Any) -> tuple[Any, tuple]:
-    """The program that a call stands for, and its constants."""
+def _body(eqn: Any) -> tuple[Any, tuple] | None:
+    """The program that a call stands for, and its constants; None for anything else, and for custom derivatives."""
+    if eqn.primitive.name not in CALLS or eqn.primitive.name.startswith("custom"):
+        return None
     body = eqn.params[CALLS[eqn.primitive.name]]
     return (body.jaxpr, tuple(body.consts)) if hasattr(body, "consts") else (body, ())
 
 
-def _scan_equations(jaxpr: Any) -> list[Any]:
-    """The scans of a program and of the calls in it, in order."""
+def all_equations(jaxpr: Any) -> list[Any]:
+    """The equations of a program with those of the calls in it in place of the calls, in order.
+
+    Example:
+        >>> [e.primitive.name for e in all_equations(jax.make_jaxpr(jax.jit(lambda x: 2 * jnp.sin(x)))(1.0).jaxpr)]
+        ['sin', 'mul']
+    """
     found = []
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "scan":
-            found.append(eqn)
-        elif eqn.primitive.name in CALLS:
-            found += _scan_equations(_body(eqn)[0])
+        body = _body(eqn)
+        found += [eqn] if body is None else all_equations(body[0])
     return found
+
+
+def _scan_equations(jaxpr: Any) -> list[Any]:
+    return [eqn for eqn in all_equations(jaxpr) if eqn.primitive.name == "scan"]
 
 
 # --- which scans are stacks of layers ---
@@ -88,7 +99,8 @@ def _scan_equations(jaxpr: Any) -> list[Any]:
 def _stacks(program: _Program) -> list[_Scan]:
     """All stacks of layers, from what each array of the program depends on: −1 is the input, k the state's leaf k."""
     scans: list[tuple[Any, list[frozenset[int]]]] = []
-    _depends(program.closed().jaxpr, [frozenset({k - 1}) for k in range(1 + len(program.avals))], scans)
+    examples = [frozenset({-1})] * len(program.x_avals)
+    _depends(program.closed().jaxpr, [*examples, *(frozenset({k}) for k in range(len(program.avals)))], scans)
     stacks = (_stack(eqn, sources, number) for number, (eqn, sources) in enumerate(scans))
     return [stack for stack in stacks if stack]
 
@@ -104,8 +116,9 @@ def _depends(
 
     for eqn in jaxpr.eqns:
         sources = [of(v) for v in eqn.invars]
-        if eqn.primitive.name in CALLS:
-            results = _depends(_body(eqn)[0], sources, scans)
+        body = _body(eqn)
+        if body is not None:
+            results = _depends(body[0], sources, scans)
         else:
             if eqn.primitive.name == "scan":
                 scans.append((eqn, sources))
@@ -150,7 +163,7 @@ class _Found(Exception):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _operands(program: _Program, stack: _Scan, x: jax.Array, leaves: tuple) -> tuple[Any, ...]:
+def _operands(program: _Program, stack: _Scan, x: tuple, leaves: tuple) -> tuple[Any, ...]:
     """(h, h', xs, constants) of a stack at a batch of examples: its first and last carry, and what all examples share.
 
     The carries that do not depend on the input, such as counters, become part of xs.
@@ -159,17 +172,23 @@ def _operands(program: _Program, stack: _Scan, x: jax.Array, leaves: tuple) -> t
     eqn = _scan_equations(closed.jaxpr)[stack.number]
     consts, carries = _counts(eqn)
 
-    def capture(x: jax.Array) -> tuple[tuple, tuple, tuple]:
+    def capture(x: Sequence[Any]) -> tuple[tuple, tuple, tuple]:
         try:
-            _run(closed.jaxpr, closed.consts, [x, *leaves], eqn)
+            evaluate(closed.jaxpr, closed.consts, [*x, *leaves], stop)
         except _Found as found:
             operands, results = found.args
             carried = [(a, b) for a, b, m in zip(operands[consts:], results, stack.carried) if m]
             return tuple(a for a, _ in carried), tuple(b for _, b in carried), tuple(operands)
         raise AssertionError("the scan is not in the program")
 
+    def stop(reached: Any, operands: list, results: list) -> None:
+        if reached is eqn:
+            raise _Found(operands, results)
+
     h, last, _ = jax.vmap(capture)(x)
-    operands = capture(jnp.zeros(x.shape[1:], x.dtype))[2]  # for what does not depend on the input
+    operands = capture([jnp.zeros(a.shape, a.dtype) for a in program.x_avals])[
+        2
+    ]  # for what does not depend on the input
     held, still, over = operands[:consts], operands[consts : consts + carries], operands[consts + carries :]
     fixed = tuple(a for a, moved in zip(still, stack.carried) if not moved)
     zeros = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in eqn.params["jaxpr"].jaxpr.invars[consts : consts + carries]]
@@ -197,18 +216,27 @@ def _flat(h: tuple) -> jax.Array:
     return h[0] if len(h) == 1 else jnp.concatenate([a.reshape(len(a), -1) for a in h], axis=1)
 
 
-def _run(jaxpr: Any, consts: Any, values: list, wanted: Any) -> list:
-    """Evaluate a program up to the wanted scan, and raise `_Found` with its operands and results."""
+def evaluate(jaxpr: Any, consts: Any, values: Sequence[Any], visit: Callable[[Any, list, list], None]) -> list:
+    """The results of a program; `visit` sees each equation with its operands and results, those of calls too.
+
+    Example:
+        >>> closed = jax.make_jaxpr(jax.jit(lambda x: 2 * jnp.sin(x)))(0.0)
+        >>> evaluate(closed.jaxpr, closed.consts, [0.0], lambda eqn, given, results: print(eqn.primitive, results))
+        sin [Array(0., dtype=float32)]
+        mul [Array(0., dtype=float32)]
+        jit [Array(0., dtype=float32)]
+        [Array(0., dtype=float32)]
+    """
     known = dict(zip(jaxpr.constvars, consts)) | dict(zip(jaxpr.invars, values))
     for eqn in jaxpr.eqns:
         given = [v.val if hasattr(v, "val") else known[v] for v in eqn.invars]
-        if eqn.primitive.name in CALLS:
-            results = _run(*_body(eqn), given, wanted)
+        body = _body(eqn)
+        if body is not None:
+            results = evaluate(*body, given, visit)
         else:
             bound = eqn.primitive.bind(*given, **eqn.primitive.get_bind_params(eqn.params))
-            results = bound if eqn.primitive.multiple_results else [bound]
-        if eqn is wanted:
-            raise _Found(given, results)
+            results = list(bound) if eqn.primitive.multiple_results else [bound]
+        visit(eqn, given, results)
         known.update(zip(eqn.outvars, results))
     return [v.val if hasattr(v, "val") else known[v] for v in jaxpr.outvars]
 
@@ -241,15 +269,13 @@ class ScannedLayer:
         return _flat(jax.vmap(one)(h))
 
 
-def scanned_calls(
-    whole: Callable[..., jax.Array], state: Any, x: jax.Array, name_of: Callable[[list[tuple]], str]
-) -> list[Call]:
+def scanned_calls(whole: Callable[..., Any], state: Any, x: Any, name_of: Callable[[list[tuple]], str]) -> list[Call]:
     """The calls of all stacks of layers that a model runs by scan.
 
     Args:
-        whole: hashable function (x_b, state) -> y_b of one example.
+        whole: hashable function (x_b, state) of one example.
         state: its parameters.
-        x: a batch of inputs [B, …].
+        x: a batch of inputs [B, …], an array or a pytree of them.
         name_of: the module's name from the paths, in the state, of the parameters that are scanned over.
 
     Returns:
@@ -265,7 +291,9 @@ def scanned_calls(
     paths, tree = jax.tree.flatten_with_path(state)
     leaves = tuple(leaf for _, leaf in paths)
     avals = tuple(jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)) for a in leaves)
-    program = _Program(whole, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree, avals)
+    examples, x_tree = jax.tree.flatten(x)
+    one = tuple(jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in examples)
+    program = _Program(whole, x_tree, one, tree, avals)
     calls: list[Call] = []
     for stack in _stacks(program):
         name = name_of([paths[k][0] for k in sorted(stack.parameters)])
@@ -275,7 +303,7 @@ def scanned_calls(
         if stack.reason:
             calls.append(Call(path, None, (), None, None, True, stack.reason))
             continue
-        h, last, xs, held = _operands(program, stack, x, leaves)
+        h, last, xs, held = _operands(program, stack, tuple(examples), leaves)
         eqn = program.scan(stack.number)
         start, carries = _counts(eqn)
         carried = eqn.params["jaxpr"].jaxpr.invars[start : start + carries]

@@ -1,7 +1,7 @@
 """What a model's forward pass did: one `Call` per layer, with the layer as a pure function and its own input.
 
 Every kind of model comes down to a *structure* (static, hashable: the architecture) and a *state* (arrays). A
-structure's `trace(state, x)` runs the model once and lists the calls; it is pure, so it works under `jit` with the
+structure's `trace(state, inputs)` runs the model once and lists the calls; it is pure, so it works under `jit` with the
 state as data.
 """
 
@@ -15,11 +15,13 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.errors import LinearAlgebraError, UnknownNameError
-from lax_linalg.jacobian.operator import hoist
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from lax_linalg.jacobian.arguments import Inputs
+from lax_linalg.jacobian.operator import hoist, one_array
 
 END_TO_END = "end_to_end"
-ONE_INPUT = "hold the others fixed: lambda x: model(x[None], other)[0]"
+Outputs = tuple[tuple[str, str], ...]
+"""Pairs (pattern of layers, name of the output that is meant); "" stands for every layer that has such an output."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Call:
 class Structure(Protocol):
     """A model without its arrays."""
 
-    def trace(self, state: Any, x: jax.Array) -> list[Call]:
+    def trace(self, state: Any, inputs: Inputs) -> list[Call]:
         """All calls in the order in which they began; the last one is the whole model, "end_to_end"."""
         ...
 
@@ -82,7 +84,7 @@ class Chain:
     Example:
         >>> import jax.numpy as jnp
         >>> chain, state = chain_of([jnp.sin, jnp.cos])
-        >>> [call.path for call in chain.trace(state, jnp.ones((2, 3)))]
+        >>> [call.path for call in chain.trace(state, Inputs((jnp.ones((2, 3)),)))]
         ['0', '1', 'end_to_end']
     """
 
@@ -99,7 +101,8 @@ class Chain:
     def __name__(self) -> str:
         return END_TO_END
 
-    def trace(self, state: tuple, x: jax.Array) -> list[Call]:
+    def trace(self, state: tuple, inputs: Inputs) -> list[Call]:
+        x = inputs.x[0]
         calls, first = [], x
         for name, f, args in zip(self.names, self.functions, state):
             with naming(name, "a plain function, which maps one example"):
@@ -242,35 +245,81 @@ def chain_of(functions: Mapping[str, Callable] | Sequence[Callable] | Callable) 
     return Chain(tuple(functions), tuple(f for f, _ in pairs)), tuple(args for _, args in pairs)
 
 
-def structure_of(model: Any, call_kwargs: Mapping[str, Any] | None = None) -> tuple[Structure, Any]:
-    """The structure and the state of an NNX model, a Linen model, or plain functions.
+def structure_of(
+    model: Any,
+    x: Any,
+    call_kwargs: Mapping[str, Any] | None = None,
+    input: str | None = None,
+    output: str | Mapping[str, str] | None = None,
+) -> tuple[Structure, Any, Inputs]:
+    """The structure, the state and the probe inputs of an NNX model, a Linen model, or plain functions.
 
     Args:
         model: an `nnx.Module`, a pair (Linen module, variables), a bound Linen module, one function, or a list or dict
             of functions that are applied one after the other.
-        call_kwargs: static keyword arguments of a Flax model's call, such as {"train": False}.
+        x, call_kwargs, input, output: as for `la.layer_jacobians`.
 
     Returns:
-        (structure, state).
+        (structure, state, inputs).
 
     Raises:
         LinearAlgebraError: for anything else.
+        DimensionMismatch: for inputs that are not a batch, or that the model does not take.
 
     Example:
         >>> import jax.numpy as jnp
-        >>> structure_of([jnp.sin])[0].names
+        >>> structure_of([jnp.sin], jnp.ones((1, 2)))[0].names
         ('0',)
     """
     head = model[0] if isinstance(model, tuple) and model else model
     if any(c.__module__.partition(".")[0] == "flax" for c in type(head).__mro__):
         from lax_linalg import flax
 
-        return flax.structure_of(model, call_kwargs or {})
-    if call_kwargs:
-        raise LinearAlgebraError("call_kwargs are for Flax models; bind a plain function's with functools.partial")
+        outputs = () if output is None else (("", output),) if isinstance(output, str) else tuple(output.items())
+        return flax.structure_of(model, x, call_kwargs or {}, input, outputs)
+    given = {"call_kwargs": call_kwargs, "input": input, "output": output}
+    if any(given.values()):
+        names = ", ".join(name for name, value in given.items() if value)
+        raise LinearAlgebraError(f"{names}: of Flax models; bind a plain function's others with functools.partial")
     if callable(model) or isinstance(model, (list, tuple, Mapping)):
-        return chain_of(model)
+        x = inputs_of(x)
+        batch_of(x)
+        return *chain_of(model), Inputs((x,))
     raise LinearAlgebraError(
         "expected an nnx.Module, a (linen module, variables) pair, a bound Linen module, or functions; "
         f"got a {type(model).__name__}"
     )
+
+
+def inputs_of(x: Any) -> jax.Array:
+    """The probe inputs as one array.
+
+    Raises:
+        DimensionMismatch: for anything else, such as the several inputs of a model.
+
+    Example:
+        >>> inputs_of([[1.0, 2.0]]).shape
+        (1, 2)
+    """
+    remedy = "of a function of several inputs hold the others fixed: lambda x: f(x, other)"
+    return one_array(x, "probe inputs are one array [B, …], of a Flax model also a tuple or dict of arrays", remedy)
+
+
+def batch_of(x: Any) -> int:
+    """The number of examples, the length of the first axis of all arrays in x.
+
+    Raises:
+        DimensionMismatch: unless x can be a batch of probe inputs.
+
+    Example:
+        >>> batch_of(jax.numpy.ones((2, 3)))
+        2
+    """
+    found = [tuple(jnp.shape(a)) for a in jax.tree.leaves(x)]
+    sizes = {shape[0] if shape else 0 for shape in found}
+    if len(sizes) != 1 or 0 in sizes:
+        raise DimensionMismatch(
+            "probe inputs are a batch [B, …] of at least one example, with B the same for all arrays, got shape "
+            f"{', '.join(map(str, found)) or 'none'}; give what all examples share as call_kwargs"
+        )
+    return sizes.pop()
