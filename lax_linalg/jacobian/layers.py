@@ -176,8 +176,8 @@ def select(calls: list[Call], patterns: tuple[str, ...] | None) -> list[Call]:
         LinearAlgebraError: for a pattern that matches only layers without a Jacobian.
 
     Example:
-        >>> call = Call("stem", jax.numpy.sin, (), None, None)
-        >>> [c.path for c in select([call], ("st*",))]
+        >>> x = jax.numpy.ones((1, 2))
+        >>> [c.path for c in select([Call("stem", jax.numpy.sin, (), x, x)], ("st*",))]
         ['stem']
     """
     if patterns is None:

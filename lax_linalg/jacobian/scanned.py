@@ -220,12 +220,10 @@ def evaluate(jaxpr: Any, consts: Any, values: Sequence[Any], visit: Callable[[An
     """The results of a program; `visit` sees each equation with its operands and results, those of calls too.
 
     Example:
-        >>> closed = jax.make_jaxpr(jax.jit(lambda x: 2 * jnp.sin(x)))(0.0)
-        >>> evaluate(closed.jaxpr, closed.consts, [0.0], lambda eqn, given, results: print(eqn.primitive, results))
-        sin [Array(0., dtype=float32)]
-        mul [Array(0., dtype=float32)]
-        jit [Array(0., dtype=float32)]
-        [Array(0., dtype=float32)]
+        >>> closed, seen = jax.make_jaxpr(jax.jit(lambda x: 2 * jnp.cos(x)))(0.0), []
+        >>> (y,) = evaluate(closed.jaxpr, closed.consts, [0.0], lambda eqn, *_: seen.append(eqn.primitive.name))
+        >>> float(y), seen
+        (2.0, ['cos', 'mul', 'jit'])
     """
     known = dict(zip(jaxpr.constvars, consts)) | dict(zip(jaxpr.invars, values))
     for eqn in jaxpr.eqns:
