@@ -1,4 +1,4 @@
-"""Full spectra of every layer Jacobian and of the weights, for every checkpoint of a run; goes on where it stopped.
+"""Compute full spectra of all layer Jacobians and weights at every checkpoint of a run; resumes where it stopped.
 
 python -m scripts.analyze --workdir=runs/a --steps=0,last
 """
@@ -10,12 +10,15 @@ from absl import flags as absl_flags
 from scripts import flags
 
 WORKDIR = absl_flags.DEFINE_string("workdir", "", "folder of a run, or several separated by commas (required)")
-STEPS = absl_flags.DEFINE_string("steps", "", "checkpoints, as in 0,500,last; all by default")
-LAYERS = absl_flags.DEFINE_string("layers", "*", "layers, as in blocks/*,end_to_end")
-INPUTS = absl_flags.DEFINE_integer("inputs", 0, "probe inputs; 0: as many as the run has", lower_bound=0)
-PROCESSES = absl_flags.DEFINE_integer("processes", 1, "processes that share the checkpoints", lower_bound=1)
+STEPS = absl_flags.DEFINE_string("steps", "", "checkpoints to analyse, for example 0,500,last; all by default")
+LAYERS = absl_flags.DEFINE_string("layers", "*", "layers to analyse, for example blocks/*,end_to_end")
+INPUTS = absl_flags.DEFINE_integer("inputs", 0, "number of probe inputs; 0 takes that of the run", lower_bound=0)
+PROCESSES = absl_flags.DEFINE_integer("processes", 1, "number of processes that share the checkpoints", lower_bound=1)
 NONNORMALITY = absl_flags.DEFINE_integer(
-    "nonnormality", 64, "square Jacobians up to this order exactly, larger ones by projection; 0: none", lower_bound=0
+    "nonnormality",
+    64,
+    "analyse non-normality exactly up to this order and by projection above it; 0 turns it off",
+    lower_bound=0,
 )
 
 

@@ -20,11 +20,11 @@ from absl import flags
 import benchmarks
 from benchmarks.harness import Row
 from lax_linalg.errors import UnknownNameError
-from scripts.flags import run
+from scripts.flags import NAMES, run
 
-_ONLY = flags.DEFINE_list("only", [], "names of the benchmarks to run (files in benchmarks/)")
-_OUT = flags.DEFINE_string("out", "benchmarks/RESULTS.md", "the file of results")
-_HERE = flags.DEFINE_bool("here", False, "print one benchmark in this process (what the command starts for each)")
+_ONLY = flags.DEFINE_list("only", [], "benchmarks to run; all by default")
+_OUT = flags.DEFINE_string("out", "benchmarks/RESULTS.md", "file for the results")
+_HERE = flags.DEFINE_bool("here", False, "run one benchmark in this process and print its section")
 
 _HEAD = """# Results
 
@@ -37,6 +37,9 @@ def names() -> list[str]:
     """The benchmarks there are: files in benchmarks/ that have `rows`."""
     folder = pathlib.Path(benchmarks.__path__[0])
     return sorted(p.stem for p in folder.glob("*.py") if p.stem not in ("__init__", "harness"))
+
+
+NAMES["only"] = names
 
 
 def machine() -> str:

@@ -1,4 +1,4 @@
-"""One HTML page about a run, or comparing several: spectra, conditioning and loss by step; opens without a network.
+"""Write an HTML page about one run or several: spectra, conditioning and loss by step; opens without a network.
 
 python -m scripts.report --workdir=runs/a,runs/b --out=report.html
 """
@@ -12,8 +12,8 @@ from absl import flags as absl_flags
 from scripts import flags
 
 WORKDIR = absl_flags.DEFINE_string("workdir", "", "folder of a run, or several separated by commas (required)")
-OUT = absl_flags.DEFINE_string("out", "", "file to write; report.html in the first workdir by default")
-PICTURE = absl_flags.DEFINE_string("picture", "", "also draw a still picture into this .png, .svg or .pdf file")
+OUT = absl_flags.DEFINE_string("out", "", "file to write; report.html in the first folder by default")
+PICTURE = absl_flags.DEFINE_string("picture", "", "also write a still picture to this .png, .svg or .pdf file")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from absl import flags as absl_flags
 from scripts import flags
 
 WORKDIR = absl_flags.DEFINE_string("workdir", "", "folder of a run of --model=local (required)")
-STEP = absl_flags.DEFINE_integer("step", None, "which checkpoint; the last by default")
+STEP = absl_flags.DEFINE_integer("step", None, "step of the checkpoint; the last by default")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from absl import flags
 from lax_linalg.documentation import verb_table
 from scripts.flags import run
 
-_OUT = flags.DEFINE_string("out", "docs/verbs.md", "the file to write")
+_OUT = flags.DEFINE_string("out", "docs/verbs.md", "file to write")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Word vectors of a text, of a trained skip-gram or from a file: neighbours, analogies, and how they fill their space.
+"""Study word vectors of a text, of a trained skip-gram or from a file: neighbours, analogies and spread.
 
 python -m scripts.words --near=function,class
 python -m scripts.words --workdir=runs/skipgram --analogy=list:lists::class
@@ -11,13 +11,17 @@ from absl import flags as absl_flags
 
 from scripts import flags
 
-TEXT = absl_flags.DEFINE_string("text", "", "a text file; CPython's help topics by default")
-WORKDIR = absl_flags.DEFINE_string("workdir", "", "folder of a run of --task=skipgram, instead of PPMI and SVD")
-VECTORS = absl_flags.DEFINE_string("vectors", "", "word2vec text or .npz of vectors, instead")
-WIDTH = absl_flags.DEFINE_integer("width", 64, "size of the vectors from PPMI and SVD", lower_bound=1)
-WINDOW = absl_flags.DEFINE_integer("window", 5, "how many words apart words count as together", lower_bound=1)
-NEAR = absl_flags.DEFINE_list("near", [], "words whose neighbours to show")
-ANALOGY = absl_flags.DEFINE_list("analogy", [], "a:b::c, what is to c as b is to a")
+TEXT = absl_flags.DEFINE_string("text", "", "text file; CPython's help topics by default")
+WORKDIR = absl_flags.DEFINE_string("workdir", "", "folder of a run of --task=skipgram, to take its vectors")
+VECTORS = absl_flags.DEFINE_string("vectors", "", "word2vec text file or .npz file, to take its vectors")
+WIDTH = absl_flags.DEFINE_integer(
+    "width", 64, "length of the vectors that PPMI and SVD compute from a text", lower_bound=1
+)
+WINDOW = absl_flags.DEFINE_integer(
+    "window", 5, "largest distance at which two words of a text count as neighbours", lower_bound=1
+)
+NEAR = absl_flags.DEFINE_list("near", [], "words whose neighbours to print")
+ANALOGY = absl_flags.DEFINE_list("analogy", [], "analogies to solve, as a:b::c: what is to c as b is to a")
 SAVE = absl_flags.DEFINE_string("save", "", "write the vectors to this .npz file")
 
 

@@ -97,5 +97,7 @@ def test_nothing_else_stands_at_the_top():
     tracked = subprocess.run(["git", "ls-files"], cwd=TOP, capture_output=True, text=True)
     if tracked.returncode:
         pytest.skip("not a git checkout")
-    allowed = {*FLOORS, "tests", "benchmarks", "docs", ".ci", "pyproject.toml", "README.md", "Makefile", ".gitignore"}
+    texts = {"LICENSE", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff"}
+    tools = {".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "Makefile", "pyproject.toml"}
+    allowed = {*FLOORS, "tests", "benchmarks", "docs", *texts, *tools}
     assert {line.split("/")[0] for line in tracked.stdout.split()} <= allowed

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from train import config as configs, files, probes
+from train import config as configs, files, plugins, probes
 from train.checkpoints import Checkpoints
 from train.config import TrainConfig, due
 from train.display import make_display
@@ -63,6 +63,7 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
     if not str(workdir):
         raise ConfigError("--workdir is required: the folder to write the run to")
     workdir = pathlib.Path(workdir)
+    plugins.load(config.plugins)
 
     # All that can be wrong with the configuration shows here, before anything is written.
     task = tasks[config.task]

@@ -174,7 +174,7 @@ def test_help_of_the_other_scripts(script, flags):
     assert (code, err) == (0, "")
     assert f"python -m scripts.{script}" in out
     assert [line.split()[0] for line in out.splitlines() if line.startswith("  --")] == [
-        f"--{name}" for name in [*flags, "flagfile"]
+        f"--{name}" for name in [*flags, "plugins", "flagfile"]
     ]
 
 
