@@ -150,7 +150,7 @@ def _(
     again.
     """
     try:
-        require_dense(A.shape, A.dtype)
+        require_dense(A)
     except DenseLimitError as error:
         raise DenseLimitError(f"the Jacobian of {function_name(A.f)} is above the limit: {error}") from None
     mode, mesh, method = mode or A.mode, mesh or A.mesh, method or A.method

@@ -52,5 +52,5 @@ class Selection(LinearOperator):
 @materialize.rule(Selection, cost="O(mn)")
 def _(A: Selection) -> jax.Array:
     """A one in each row that selects."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return (A.index[:, None] == jnp.arange(A.columns)).astype(A.dtype)

@@ -75,7 +75,7 @@ def convolution_entries(
     """
     m, n = A.shape
     dtype = A.dtype if rows is None else jnp.result_type(A.dtype, rows.dtype)
-    require_dense(A.shape, dtype)
+    require_dense(A, dtype)
     if len(A.out_spatial) == 1:
         matrix = _last_dimension(full_kernel(A).astype(dtype)[None], A)[:, 0]
         matrix = matrix if rows is None else matrix * rows[:, None]

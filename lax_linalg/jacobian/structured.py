@@ -25,7 +25,7 @@ from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.kronecker import Kronecker
 from lax_linalg.operators.lazy import Product, Sum
 from lax_linalg.operators.uniform_scaling import UniformScaling
-from lax_linalg.verbs.basic import materialize, require_dense
+from lax_linalg.verbs.basic import materialize
 
 # --- as operators ---
 
@@ -107,7 +107,6 @@ def structured_entries(graph: Graph, shape: tuple[int, int], dtype: Any, *, into
         >>> print(structured_entries(graph, (1, 2), jnp.float32))
         [[1. 2.]]
     """
-    require_dense(shape, dtype)
     n = shape[1]
     out = graph.output
     if out is None:

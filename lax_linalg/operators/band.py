@@ -86,7 +86,7 @@ def _(A: Band, b: jax.Array) -> jax.Array:
 @inv.rule(Band, cost="O(n²)")
 def _(A: Band) -> LinearOperator:
     """Solves for the unit vectors."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return Dense(solve(A, jnp.eye(A.shape[0], dtype=compute_dtype(A.dtype))))
 
 

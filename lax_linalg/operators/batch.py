@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from operator import matmul
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import Entries, LinearOperator
+from lax_linalg.verbs.basic import require_dense_stack
 
 if TYPE_CHECKING:
     from lax_linalg.dispatch import Verb
@@ -115,8 +117,9 @@ class Batch:
 class Stack(Batch):
     """A `Batch` over depth or time, whose verbs run member after member by `jax.lax.scan`.
 
-    Compile time does not depend on the length, and only one member's intermediate matrices exist at a time. The members
-    may be batches themselves: ``la.svdvals(stack)`` is then [L, B, k].
+    Compile time does not depend on the length, and only one member's intermediate matrices exist at a time:
+    `la.dense_limit` counts those, and all that are the result. The members may be batches themselves:
+    ``la.svdvals(stack)`` is then [L, B, k].
 
     Attributes:
         make: hashable function (x_l, *args) -> LinearOperator or Batch.
@@ -147,7 +150,11 @@ def _scanned(function: Callable[..., Any], stack: Stack, stacked: tuple) -> Any:
         x, *others = leaves
         return function(stack.make(x, *stack.args), *others)
 
-    return jax.lax.map(member, (stack.x, *stacked))
+    results = jax.lax.map(member, (stack.x, *stacked))
+    for x in jax.tree.leaves(results):
+        if x.size >= math.prod(stack.shape):  # one matrix is formed at a time, but all of them are kept
+            require_dense_stack(math.prod(x.shape[:-2]), x.shape[-2:], x.dtype)
+    return results
 
 
 @dataclasses.dataclass(frozen=True)

@@ -177,7 +177,7 @@ def _plain(A: BlockDiagonal) -> bool:
 @materialize.rule(BlockDiagonal, cost="O(mn)")
 def _(A: BlockDiagonal) -> jax.Array:
     """Blocks placed on a zero matrix."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return _placed([materialize(b) for b in A.blocks]).astype(A.dtype)
 
 

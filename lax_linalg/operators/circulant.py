@@ -120,7 +120,7 @@ def _angles(n: int, frequencies: jax.Array, dtype: jnp.dtype) -> jax.Array:
 def _fourier_basis(A: Circulant) -> jax.Array:
     """The unit eigenvectors of every circulant matrix of A's size, e^{2πi jk/n}/√n, [n, n]."""
     n = A.shape[0]
-    require_dense(A.shape, jnp.result_type(compute_dtype(A.dtype), jnp.complex64))
+    require_dense(A, jnp.result_type(compute_dtype(A.dtype), jnp.complex64))
     angles = _angles(n, jnp.arange(n), jnp.finfo(compute_dtype(A.dtype)).dtype)
     return jax.lax.complex(jnp.cos(angles), jnp.sin(angles)) * max(n, 1) ** -0.5
 
@@ -128,7 +128,7 @@ def _fourier_basis(A: Circulant) -> jax.Array:
 @materialize.rule(Circulant, cost="O(n²)")
 def _(A: Circulant) -> jax.Array:
     """Gathered from the column."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     n = A.shape[0]
     return toeplitz_entries(jnp.concatenate([A.column[1:], A.column]), n, n)
 
@@ -193,7 +193,7 @@ def _(A: Circulant, *, full: bool = False) -> SVD:
     modulus, phase = _unit(A.eigenvalues)
     n = A.shape[0]
     if _is_real(A):
-        require_dense(A.shape, modulus.dtype)
+        require_dense(A, modulus.dtype)
         frequency = jnp.concatenate([jnp.arange(n // 2 + 1), jnp.arange(1, (n + 1) // 2)])[:n]
         is_sine = jnp.arange(n) > n // 2
         # the constant and (n even) the alternating vector have no partner

@@ -127,8 +127,8 @@ def _(A: Convolution, *, full: bool = False) -> SVD:
         return svd.fallback(A, full=full)
     m, n = A.shape
     k = min(m, n)
-    require_dense((m, m if full else k), A.dtype)
-    require_dense((n if full else k, n), A.dtype)
+    require_dense(A, shape=(m, m if full else k))
+    require_dense(A, shape=(n if full else k, n))
     bases = sides(A)
     left: list[jax.Array] = []
     right: list[jax.Array] = []

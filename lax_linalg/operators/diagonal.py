@@ -73,7 +73,7 @@ class Diagonal(LinearOperator):
 @materialize.rule(Diagonal, cost="O(n²)")
 def _(A: Diagonal) -> jax.Array:
     """Placed on a zero matrix."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return jnp.diag(A.diagonal)
 
 
@@ -160,7 +160,7 @@ def _complex(A: Diagonal) -> jax.Array:
 def _placed(A: Diagonal) -> tuple[jax.Array, jax.Array]:
     """The materialised matrix and the identity, in the dtype of A's factorisations."""
     d = _computed(A)
-    require_dense(A.shape, d.dtype)
+    require_dense(A, d.dtype)
     return jnp.diag(d), jnp.eye(A.shape[0], dtype=d.dtype)
 
 
@@ -198,7 +198,7 @@ def _(A: Diagonal, *, full: bool = False) -> SVD:
 def _(A: Diagonal) -> Polar:
     """Phases and moduli."""
     phase, modulus = _phases(_computed(A))
-    require_dense(A.shape, phase.dtype)
+    require_dense(A, phase.dtype)
     return Polar(jnp.diag(phase), jnp.diag(modulus.astype(phase.dtype)))
 
 
@@ -222,7 +222,7 @@ def _(A: Diagonal) -> Cholesky:
     d = _computed(A)
     if decided(jnp.all((d.real > 0) & (d.imag == 0))) is False:
         return cholesky.fallback(A)  # says what is wrong with the matrix
-    require_dense(A.shape, d.dtype)
+    require_dense(A, d.dtype)
     positive = d.real > 0
     L = jnp.diag(jnp.where(positive, jnp.sqrt(jnp.where(positive, d.real, 1)), jnp.nan).astype(d.dtype))
     return Cholesky(L, L)

@@ -118,7 +118,7 @@ def _thin(A: DiagonalPlusLowRank) -> bool:
 @materialize.rule(DiagonalPlusLowRank, cost="O(n²k)")
 def _(A: DiagonalPlusLowRank) -> jax.Array:
     """Sum of the materialised terms."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return (materialize(A.base) + materialize(A.low_rank)).astype(A.dtype)
 
 

@@ -74,7 +74,7 @@ class Hankel(LinearOperator):
 @materialize.rule(Hankel, cost="O(mn)")
 def _(A: Hankel) -> jax.Array:
     """Gathered from the antidiagonals."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return toeplitz_entries(A.antidiagonals, *A.shape)[:, ::-1]
 
 

@@ -112,7 +112,7 @@ def _grid(m: int, p: int, q: int) -> np.ndarray:
 @materialize.rule(Kronecker, cost="O(mnpq)")
 def _(A: Kronecker) -> jax.Array:
     """Outer product of the factors' entries."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return jnp.kron(materialize(A.left), materialize(A.right)).astype(A.dtype)
 
 

@@ -273,7 +273,7 @@ def _(A: Transpose) -> jax.Array:
 @materialize.rule(Sum, cost="O(mn) per term")
 def _(A: Sum) -> jax.Array:
     """Sum of the materialised terms."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return sum((materialize(t) for t in A.terms[1:]), materialize(A.terms[0])).astype(A.dtype)
 
 
@@ -292,7 +292,7 @@ def _(A: Transpose) -> jax.Array:
 @materialize.rule(Product, cost="products with the narrowest end")
 def _(A: Product) -> jax.Array:
     """The last factor's columns, or the first factor's rows if they are fewer, sent through the others."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     m, n = A.shape
     if m < n:
         return (transpose(Product(A.factors[1:])) @ materialize(A.factors[0]).T.astype(A.dtype)).T

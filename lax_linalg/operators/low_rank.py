@@ -78,7 +78,7 @@ def _thin(A: LowRank) -> bool:
 @materialize.rule(LowRank, cost="O(mnk)")
 def _(A: LowRank) -> jax.Array:
     """Product of the factors."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return A.U.astype(A.dtype) @ A.V.astype(A.dtype).conj().T
 
 

@@ -111,7 +111,7 @@ def _sign(p: jax.Array) -> jax.Array:
 @materialize.rule(Permutation, cost="O(n²)")
 def _(A: Permutation) -> jax.Array:
     """Ones at (i, p_i)."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return jnp.eye(A.shape[0], dtype=A.dtype)[A.p]
 
 
@@ -182,7 +182,7 @@ def _(A: Permutation) -> Schur:
 
 def _fourier(A: Permutation) -> tuple[jax.Array, jax.Array]:
     """Eigenvalues and a unitary basis of eigenvectors. On the cycle i, p_i, p_{p_i}, … one has the phases ωʲ."""
-    require_dense(A.shape, jnp.result_type(_real(), jnp.complex64))
+    require_dense(A, jnp.result_type(_real(), jnp.complex64))
     labels, position, length = _cycles(A.p)
     # column k belongs to the cycle of k, and to the root of unity with the number of k's position
     together = labels[:, None] == labels[None, :]

@@ -124,7 +124,7 @@ def window_sums(x: jax.Array, width: int) -> jax.Array:
 @materialize.rule(Toeplitz, cost="O(mn)")
 def _(A: Toeplitz) -> jax.Array:
     """Gathered from the diagonals."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return toeplitz_entries(A.diagonals, *A.shape)
 
 
@@ -172,7 +172,7 @@ def _(A: Toeplitz, b: jax.Array) -> jax.Array:
     dense_solve = solve.lookup(LinearOperator).function
     if A.shape[0] != A.shape[1] or A.shape[0] <= RECURSION_SIZE or 0 in b.shape:
         return dense_solve(A, b)
-    require_dense(A.shape, b.dtype)
+    require_dense(A, b.dtype)
     X = solve_toeplitz(A.diagonals.astype(b.dtype), b)
     if known_not_finite(X):
         return dense_solve(A, b)  # names the pivot that is zero
@@ -224,7 +224,7 @@ def levinson(A: Toeplitz, b: jax.Array) -> Levinson:
 @cholesky.rule(Toeplitz, cost="O(n²)")
 def _(A: Toeplitz) -> Cholesky:
     """Schur's algorithm."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     n = A.shape[0]
     v = A.diagonals.astype(compute_dtype(A.dtype))
     hermitian = (v + v[::-1].conj()) / 2

@@ -87,7 +87,7 @@ def _computed(A: TriangularToeplitz) -> jax.Array:
 @materialize.rule(TriangularToeplitz, cost="O(n²)")
 def _(A: TriangularToeplitz) -> jax.Array:
     """Gathered from the coefficients."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return toeplitz_entries(A._diagonals(), *A.shape)
 
 

@@ -96,7 +96,7 @@ def binary_scale(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 @materialize.rule(Tridiagonal, cost="O(n²)")
 def _(A: Tridiagonal) -> jax.Array:
     """Placed on a zero matrix."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     n = A.shape[0]
     i = jnp.arange(n)
     a = jnp.zeros((n, n), A.dtype).at[i, i].set(A.diagonal.astype(A.dtype))

@@ -127,7 +127,7 @@ def _(A: TridiagonalToeplitz) -> Eigen:
     w = _eigenvalues(A)
     b, _, c = _numbers(A)
     real = jnp.finfo(w.dtype).dtype
-    require_dense(A.shape, w.dtype)
+    require_dense(A, w.dtype)
     n = A.n
     j = jnp.arange(1, n + 1)
     # sin(jkπ/(n + 1)), the product reduced before rounding

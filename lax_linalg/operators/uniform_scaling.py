@@ -112,7 +112,7 @@ def _diagonal(A: UniformScaling) -> jax.Array:
 @materialize.rule(UniformScaling, cost="O(n²)")
 def _(A: UniformScaling) -> jax.Array:
     """λ on the diagonal."""
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     return A.value * jnp.eye(A.shape[0], dtype=A.dtype)
 
 

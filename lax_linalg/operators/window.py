@@ -271,7 +271,7 @@ def scatter(A: Window, weights: jax.Array) -> jax.Array:
         [[1. 2. 0.]
          [0. 3. 4.]]
     """
-    require_dense(A.shape, weights.dtype)
+    require_dense(A, weights.dtype)
     return _scattered(A, weights)
 
 

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.dispatch import verb
-from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
+from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.operators.batch import Batch
 from lax_linalg.spectra.density import SpectralDensity, spectral_density
 from lax_linalg.spectra.summary import summary
 from lax_linalg.spectra.svds import PartialSVD, svds
-from lax_linalg.verbs.basic import compute_dtype, within_dense_limit
+from lax_linalg.verbs.basic import factored_side
 from lax_linalg.verbs.norms import norm, opnorm
 from lax_linalg.verbs.svd import svdvals
 
@@ -51,8 +51,8 @@ def spectrum(A: MatrixLike | Batch, method: str = "exact", *, key: jax.Array | N
         A: operator or array [m, n], or a `Batch` of operators.
         method: "exact" gives all singular values (`la.svdvals`); "partial" the k largest or smallest (`la.svds`) with
             residuals that bound their errors; "density" a `la.spectral_density`, an estimate; "auto" the exact values
-            where the structure has them in closed form or min(m, n) ≤ 2048 and the matrix fits `la.dense_limit`,
-            otherwise the density.
+            where they take no factorisation of a matrix with min(m, n) > 2048 and the matrices, all of a batch, fit
+            `la.dense_limit`, otherwise the density.
         key: of the random vectors of the density, and of the start vector of "partial", which needs none.
         **options: of `la.spectral_density`, or of `la.svds`: k=, which=, …
 
@@ -101,10 +101,13 @@ def spectrum(A: MatrixLike | Batch, method: str = "exact", *, key: jax.Array | N
 
 
 def _exact_pays(A: LinearOperator | Batch) -> bool:
-    m, n = A.shape[-2:]
-    if not isinstance(A, Batch) and svdvals.lookup(type(A)) is not svdvals.lookup(LinearOperator):
-        return True  # the structure's own algorithm
-    return min(m, n) <= EXACT_SIDE and within_dense_limit((m, n), compute_dtype(A.dtype))
+    """Whether all values take no factorisation of a matrix above `EXACT_SIDE` or the dense limit, seen by tracing."""
+    try:
+        with factored_side(EXACT_SIDE):
+            jax.eval_shape(svdvals, A)
+    except DenseLimitError:
+        return False
+    return True
 
 
 @verb(algorithm="Norms, each by its own rule.", cost="cost of norm and opnorm")

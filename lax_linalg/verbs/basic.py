@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import DenseLimitError
 from lax_linalg.operators.base import LinearOperator, as_operator
 
 _dense_limit = jax.make_user_context(4 * 2**30)
+_factored_side = jax.make_user_context(None)
 
 
 def dense_limit(bytes: int) -> contextlib.AbstractContextManager[None]:
     """Set the size in bytes up to which a verb may form a dense matrix (4 GiB unless set).
 
     Args:
-        bytes: the limit for one matrix; it holds within the ``with`` block, also while ``jit`` traces.
+        bytes: the limit for one matrix, or for those of all members of a batch that is mapped over together (`Batch`,
+            `jax.vmap`); it holds within the ``with`` block, also while ``jit`` traces.
 
     Example:
         >>> import lax_linalg as la
@@ -31,25 +37,47 @@ def dense_limit(bytes: int) -> contextlib.AbstractContextManager[None]:
     return _dense_limit(bytes)
 
 
-def require_dense(shape: tuple[int, int], dtype: jnp.dtype) -> None:
-    """Raise `DenseLimitError` if a dense matrix of this shape is above the limit."""
-    size = shape[0] * shape[1] * jnp.dtype(dtype).itemsize
-    if size > _dense_limit.value:
-        raise DenseLimitError(
-            f"a dense {shape[0]}×{shape[1]} {jnp.dtype(dtype).name} matrix takes {_bytes(size)}, the limit is "
-            f"{_bytes(_dense_limit.value)}; raise it with la.dense_limit(bytes) or stay matrix-free: "
-            "A @ x"
-        )
+def require_dense(A: Any, dtype: Any = None, shape: tuple[int, int] | None = None) -> None:
+    """Raise `DenseLimitError` if a dense matrix for A, or those for all members of a mapped batch, are above the limit.
+
+    Args:
+        A: the operator, whose parameters tell what `jax.vmap` maps over.
+        dtype, shape: of the matrix, those of A unless given.
+    """
+    require_dense_stack(1, shape or A.shape, jnp.dtype(dtype or A.dtype), jax.tree.leaves(A))
 
 
-def within_dense_limit(shape: tuple[int, int], dtype: jnp.dtype) -> bool:
-    """Whether a dense matrix of this shape may be formed.
+def require_dense_stack(count: int, shape: tuple[int, ...], dtype: jnp.dtype, parameters: Sequence[Any] = ()) -> None:
+    """`require_dense` for `count` matrices, and as many more as `jax.vmap` makes of them by mapping over `parameters`.
 
     Example:
-        >>> within_dense_limit((10, 10), jnp.dtype("float32"))
-        True
+        >>> with dense_limit(100):
+        ...     require_dense_stack(3, (3, 3), jnp.dtype("float32"))
+        Traceback (most recent call last):
+        lax_linalg.errors.DenseLimitError: 3 dense 3×3 float32 matrices take 108 B, the limit is 100 B; raise it with
+        la.dense_limit(bytes) or stay matrix-free: A @ x
     """
-    return shape[0] * shape[1] * jnp.dtype(dtype).itemsize <= _dense_limit.value
+    size = count * math.prod(shape) * dtype.itemsize
+    if size > _dense_limit.value:
+        which = "a dense {}×{} {} matrix takes" if count == 1 else f"{count} dense {{}}×{{}} {{}} matrices take"
+        raise DenseLimitError(
+            f"{which.format(*shape, dtype.name)} {_bytes(size)}, the limit is {_bytes(_dense_limit.value)}; raise it "
+            "with la.dense_limit(bytes) or stay matrix-free: A @ x"
+        )
+    tracers = [x for x in parameters if isinstance(x, Tracer)]
+    if not tracers:
+        return
+
+    @jax.custom_batching.custom_vmap  # the one place that learns how many matrices there are
+    def one(*_: jax.Array) -> tuple[()]:
+        return ()
+
+    @one.def_vmap
+    def _(members: int, _: Any, *parameters: jax.Array) -> tuple[tuple[()], tuple[()]]:
+        require_dense_stack(members * count, shape, dtype, parameters)
+        return (), ()
+
+    one(*jax.lax.stop_gradient(tracers))
 
 
 def _bytes(size: float) -> str:
@@ -80,10 +108,22 @@ def materialize(A: LinearOperator) -> jax.Array:
          [0. 2.]]
     """
     m, n = A.shape
-    require_dense(A.shape, A.dtype)
+    require_dense(A)
     if m < n:
         return (A.T @ jnp.eye(m, dtype=A.dtype)).T
     return A @ jnp.eye(n, dtype=A.dtype)
+
+
+def factored_side(limit: int) -> contextlib.AbstractContextManager[None]:
+    """A block in which `dense` refuses matrices with a smaller side above the limit, whoever would factorise them.
+
+    Example:
+        >>> with factored_side(2):
+        ...     dense(jnp.eye(3))
+        Traceback (most recent call last):
+        lax_linalg.errors.DenseLimitError: a 3×3 matrix would be factorised, the limit is a smaller side of 2
+    """
+    return _factored_side(limit)
 
 
 def dense(A: LinearOperator) -> jax.Array:
@@ -94,7 +134,13 @@ def dense(A: LinearOperator) -> jax.Array:
         >>> dense(jnp.ones((2, 2), jnp.bfloat16)).dtype
         dtype('float32')
     """
-    array = materialize(as_operator(A)._computed())
+    A, limit = as_operator(A), _factored_side.value
+    if limit is not None:
+        if min(A.shape) > limit:
+            m, n = A.shape
+            raise DenseLimitError(f"a {m}×{n} matrix would be factorised, the limit is a smaller side of {limit}")
+        require_dense(A, compute_dtype(A.dtype))
+    array = materialize(A._computed())
     return array.astype(compute_dtype(array.dtype))
 
 

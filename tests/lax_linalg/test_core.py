@@ -267,6 +267,28 @@ def test_dense_limit_holds_under_jit():
         jax.jit(la.svdvals)(la.Convolution(np.ones((3, 1, 1)), 50))
 
 
+def test_dense_limit_counts_all_matrices_of_a_batch():
+    stack = np.ones((8, 5), np.float32)
+    form = lambda c: la.materialize(la.Toeplitz(c, c))  # noqa: E731
+    formed = {
+        "batch": lambda: la.svdvals(la.Batch(la.Toeplitz, stack)),
+        "jacobians": lambda: la.svdvals(la.layer_jacobians([lambda x: x * x.sum()], stack)["end_to_end"]),
+        "stack": lambda: la.materialize(la.Stack(la.Diagonal, stack)),
+        "vmap": lambda: jax.vmap(form)(stack),
+        "of jit": lambda: jax.vmap(jax.jit(form))(stack),
+        "twice": lambda: jax.vmap(jax.vmap(form))(stack.reshape(2, 4, 5)),
+        "of grad": lambda: jax.vmap(jax.grad(lambda c: form(c).sum()))(stack),
+    }
+    for name, run in formed.items():
+        with la.dense_limit(800):
+            jax.eval_shape(run)
+        with la.dense_limit(799), pytest.raises(la.DenseLimitError, match="8 dense 5×5 .* 800 B.* 799 B"):
+            jax.eval_shape(run)
+            pytest.fail(name)
+    with la.dense_limit(100):
+        jax.eval_shape(lambda: la.svdvals(la.Stack(la.Toeplitz, stack)))  # one by one, and only the values are kept
+
+
 def test_a_dense_limit_is_no_part_of_programs_compiled_before():
     A = la.BlockDiagonal((la.Toeplitz([2.0, 1.0]), la.Toeplitz([3.0, 1.0])))
     np.testing.assert_allclose(la.svdvals(A), [4, 3, 2, 1], rtol=1e-5)

@@ -13,6 +13,7 @@ import scipy.stats
 import lax_linalg as la
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError, UnknownNameError
 from lax_linalg.spectra.krylov import golub_kahan, lanczos
+from lax_linalg.spectra.spectrum import _exact_pays
 
 N = 48
 SEEDS = 24
@@ -278,6 +279,36 @@ def test_auto_takes_exact_values_where_they_are_cheap(key):
     with la.dense_limit(100):
         found = la.spectrum(np.eye(8, dtype=np.float32), "auto", key=key, samples=2)
     assert (found.method, found.singular_values, found.density.nodes.shape) == ("density", None, (2, 8))
+
+
+def test_auto_means_the_same_for_an_array_a_jacobian_a_batch_and_structures(monkeypatch, key):
+    W = np.asarray(draw(0, 6, 6))
+    x, part = W[:3], W[:3, :3]
+    large = {
+        "array": la.Dense(W),
+        "hermitian": la.Hermitian(W),
+        "multiple": 2 * la.Dense(W),
+        "jacobian": la.jacobian(lambda x: jnp.tanh(W @ jnp.sin(x)), x[0]),
+        "batch": la.layer_jacobians([lambda x: jnp.tanh(x @ W)], x)["end_to_end"],
+        "stack": la.Stack(la.Dense, np.stack([W, W, W])),
+        "blocks": la.BlockDiagonal([W, W]),
+    }
+    small = {
+        "kronecker": la.Kronecker(part, part),
+        "blocks": la.BlockDiagonal([part] * 3),
+        "circulant": la.Circulant(W[0]),
+    }
+    for side, pays in ((6, True), (5, False)):
+        monkeypatch.setattr("lax_linalg.spectra.spectrum.EXACT_SIDE", side)
+        assert {name: _exact_pays(A) for name, A in large.items()} == dict.fromkeys(large, pays)
+        assert {name: _exact_pays(A) for name, A in small.items()} == dict.fromkeys(small, True)
+    found = la.spectrum(large["batch"], "auto", key=key, samples=2)
+    assert (found.method, found.density.nodes.shape) == ("density", (3, 2, 6))
+    monkeypatch.setattr("lax_linalg.spectra.spectrum.EXACT_SIDE", 6)
+    for name, formed in (("array", 1), ("jacobian", 1), ("batch", 3), ("stack", 1)):  # of a stack, one after the other
+        for limit in (formed * W.nbytes, formed * W.nbytes - 1):
+            with la.dense_limit(limit):
+                assert _exact_pays(large[name]) == (limit == formed * W.nbytes), name
 
 
 def test_a_partial_spectrum_bounds_its_errors():
