@@ -147,9 +147,7 @@ class SpectrumProbe:
         >>> import lax_linalg as la
         >>> scale = lambda s: {"scale": jax.tree_util.Partial(jnp.multiply, s * jnp.ones(3))}
         >>> probe = la.SpectrumProbe(scale(2.0), jnp.ones((1, 3)))
-        >>> probe.submit(0, scale(5.0))
-        True
-        >>> (record,) = probe.wait()
+        >>> record = probe.submit(0, scale(5.0)).result()  # later: the loop goes on meanwhile
         >>> print(record.step, record.spectra["scale"]["singular_values"])
         0 [[5. 5. 5.]]
     """
@@ -229,8 +227,7 @@ class SpectrumProbe:
         Example:
             >>> import lax_linalg as la
             >>> probe = la.SpectrumProbe([jnp.tanh], jnp.zeros((1, 2)), budget=0.05)
-            >>> probe.due() and probe.submit(0, [jnp.tanh])
-            True
+            >>> future = probe.submit(0, [jnp.tanh]) if probe.due() else None
             >>> probe.due()  # the first one is still under way
             False
         """
@@ -257,7 +254,7 @@ class SpectrumProbe:
         """
         return dataclasses.replace(self._plan, quantities=self._quantities)(self._complete(state), self.inputs)
 
-    def submit(self, step: int, state: Any) -> bool:
+    def submit(self, step: int, state: Any) -> Future[SpectrumRecord] | None:
         """Start measuring a state and return without waiting for the result.
 
         The state is copied on the device first, so that the caller may donate its buffers right away.
@@ -267,8 +264,8 @@ class SpectrumProbe:
             state: as for `measure`, or a whole model.
 
         Returns:
-            True, or False if `max_pending` programs are under way already: then nothing is measured and the step is
-            appended to `skipped`.
+            The future of the record, which `ready` and `wait` hand out as well. None if `max_pending` programs are
+            under way already: then nothing is measured and the step is appended to `skipped`.
 
         Raises:
             LinearAlgebraError: for a state of another architecture.
@@ -278,13 +275,13 @@ class SpectrumProbe:
 
         Example:
             >>> import lax_linalg as la
-            >>> la.SpectrumProbe([jnp.tanh], jnp.zeros((1, 2))).submit(0, [jnp.tanh])
-            True
+            >>> la.SpectrumProbe([jnp.tanh], jnp.zeros((1, 2))).submit(0, [jnp.tanh]).result().step
+            0
         """
         start = time.perf_counter()
         if self.pending >= self.max_pending:
             self.skipped.append(step)
-            return False
+            return None
         state = self._complete(state)
         if self._state_sharding is not None:
             state = jax.device_put(state, self._state_sharding)
@@ -297,7 +294,7 @@ class SpectrumProbe:
         if self._budget is not None:
             self._budget.started(time.monotonic())
         self._futures.append(self._worker.submit(self._collect, step, snapshot, result, spent))
-        return True
+        return self._futures[-1]
 
     def ready(self) -> list[SpectrumRecord]:
         """The records that have arrived since the last call, in the order of submission; never blocks.

@@ -29,7 +29,7 @@ from train.tasks import Task
 
 
 class SpectrumSchedule:
-    """Says when to probe, submits, and hands back, in their own time, a future of each record."""
+    """Says when to probe, and submits."""
 
     def __init__(self, config: TrainConfig, definition: ModelDef, state: TrainState, inputs: jax.Array, mesh: Mesh):
         self.budget = share(config.spectrum_budget)
@@ -46,7 +46,6 @@ class SpectrumSchedule:
             budget=self.budget,
             mesh=mesh if self.sharded else None,
         )
-        self._futures: dict[int, concurrent.futures.Future] = {}
 
     @property
     def compile_seconds(self) -> float:
@@ -70,18 +69,15 @@ class SpectrumSchedule:
 
     def submit(self, step: int, model: Any) -> concurrent.futures.Future | None:
         """Start measuring; None when too many are under way and the configuration says to skip then."""
-        if not self._probe.submit(step, model):
-            if not self.wait:
-                return None
-            self.collect(wait=True)
-            self._probe.submit(step, model)
-        self._futures[step] = concurrent.futures.Future()
-        return self._futures[step]
+        future = self._probe.submit(step, model)
+        if future is None and self.wait:
+            self._probe.wait()
+            future = self._probe.submit(step, model)
+        return future
 
-    def collect(self, wait: bool = False) -> None:
-        """Resolve the futures of the records that have arrived; with `wait`, of all."""
-        for record in self._probe.wait() if wait else self._probe.ready():
-            self._futures.pop(record.step).set_result(record)
+    def charge(self) -> None:
+        """Charge the budget with the probes that are done."""
+        self._probe.ready()
 
 
 def share(text: str) -> float | None:

@@ -47,7 +47,6 @@ class Recorder:
         self.marks: collections.deque[tuple[float, int]] = collections.deque(maxlen=20)
         self._behind: Any = None
         self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="spectra")
-        self._writes: collections.deque[concurrent.futures.Future] = collections.deque()
 
     def __enter__(self) -> Recorder:
         return self
@@ -84,14 +83,12 @@ class Recorder:
             NonFiniteUpdate: when an update was refused before the next result and the run is to stop then.
         """
         if self.spectra is not None:
-            self.spectra.collect(wait)
+            self.spectra.charge()
         for result in self.pending.take(wait):
             if self.config.on_nonfinite == "stop" and int(result.guard) > 0:
                 raise NonFiniteUpdate
-            write = {"train": self._write_train, "spectrum": self._write_spectrum}
+            write = {"train": self._write_train, "spectrum": self._write_spectrum, "written": self._written}
             write.get(result.kind, self._write_measures)(result)
-        while self._writes and (wait or self._writes[0].done()):
-            self._writes.popleft().result()  # raises what the writing raised
 
     def _write_train(self, result: Result) -> None:
         values = {name: number(value) for name, value in result.values.items()}
@@ -110,13 +107,17 @@ class Recorder:
 
     def _write_spectrum(self, result: Result) -> None:
         record = result.values.result()
-        self._writes.append(self._writer.submit(probes.write, self.workdir, record))
+        self.pending.put("written", result.step, self._writer.submit(probes.write, self.workdir, record), result.guard)
         self.probe_seconds += record.cost
         self.probes_done += 1
         line = {"kind": "spectrum", "step": result.step, "layers": probes.summary(record.spectra)}
         self.log.write(line)
         self.log.write_timing({"step": result.step, "probe": "done", "probe_seconds": round(record.cost, 6)})
         self.display.line(line, self.pace(), record.spectra)
+
+    @staticmethod
+    def _written(result: Result) -> None:
+        result.values.result()  # raises what the writing raised
 
     def pace(self) -> float:
         """Steps a second over the last lines; 0 when there are too few to tell."""
