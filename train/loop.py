@@ -24,11 +24,10 @@ from train.dropout_probe import make_dropout_probe
 from train.errors import CheckpointError, ConfigError, DivergenceError
 from train.interrupt import Interrupt
 from train.metrics import read_lines
-from train.optimizers import make_optimizer
 from train.recorder import NonFiniteUpdate, Recorder
 from train.sharding import data_mesh, replicated
-from train.state import TrainState, build_model, initial_state
-from train.step import make_evaluate, make_gradient, make_order, make_update
+from train.state import TrainState, build_model
+from train.step import make_order, make_step
 from train.tasks import tasks
 
 __all__ = ["build_model", "train_and_evaluate"]
@@ -72,10 +71,7 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
     examples = len(next(iter(data.train.values())))
     order = make_order(config, examples, mesh)
     steps = config.epochs * (examples // config.batch_size) or config.steps
-    definition, state = initial_state(config, make_optimizer(config, steps)[0])
-    gradient = make_gradient(config, steps, task, definition, state, mesh)
-    update = make_update(config, steps, gradient)
-    evaluate = make_evaluate(task, definition)
+    definition, state, update, evaluate, gradient = make_step(config, steps, task, mesh)
     arrays = (state, data.train, data.held_out, data.test)
     state, train, held_out, test = jax.device_put(arrays, replicated(mesh))
     spectra = probes.make_spectra(config, definition, state, task, data.held_out, mesh)
@@ -133,7 +129,7 @@ def train_and_evaluate(config: TrainConfig, workdir: str | pathlib.Path, hook: H
             # The state has not moved since the refused update.
             step, state = int(state.step), state._replace(nonfinite=jnp.zeros_like(state.nonfinite))
             checkpoints.save(step, state, force=True)
-            failed = jax.jit(gradient)(state, train, order(step))
+            failed = gradient(state, train, order(step))
             model, last = probes.current_model(definition, state), recorder.log.last_line.get("spectrum")
             why = explain(model, state.params, failed.batch["input"], failed.params, last)
             status = "diverged"

@@ -1,4 +1,4 @@
-"""The two jitted programs of training: one update, and one evaluation."""
+"""The jitted programs of training: one update, one evaluation, and the gradient of an update that was refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from train.errors import ConfigError
 from train.optimizers import make_optimizer, make_schedule, rate_factors
 from train.regularizers import make_penalty
 from train.sharding import replicated, split_batch
-from train.state import Arrays, ModelDef, TrainState, split
+from train.state import Arrays, ModelDef, TrainState, initial_state, split
 from train.tasks import Task
 
 
@@ -28,6 +28,39 @@ class Gradient(NamedTuple):
     rest: Arrays  # the model's other variables after the pass
     batch: Arrays  # as the model took it
     decay: Arrays  # strength · gradient of a decoupled penalty; empty otherwise
+
+
+class TrainStep(NamedTuple):
+    """What a run is made of, all functions of the configuration alone.
+
+    Attributes:
+        definition: the model without its numbers.
+        initial: the state after zero updates.
+        update: (state, data, order) -> (state, metrics), which reuses the old state's memory.
+        evaluate: (params, rest, data) -> scalars.
+        gradient: (state, data, order) -> `Gradient`.
+    """
+
+    definition: ModelDef
+    initial: TrainState
+    update: Callable[[TrainState, Arrays, jax.Array], tuple[TrainState, Arrays]]
+    evaluate: Callable[[Arrays, Arrays, Arrays], Arrays]
+    gradient: Callable[[TrainState, Arrays, jax.Array], Gradient]
+
+
+def make_step(config: TrainConfig, steps: int, task: Task, mesh: Mesh) -> TrainStep:
+    """The programs of a run of `steps` updates, and its initial state.
+
+    Raises:
+        UnknownNameError: when a name in the configuration is not registered, or a pattern of layers selects none.
+        ConfigError: when options do not fit the model or each other.
+        LinearAlgebraError: when the regulariser is to act on the operator of a layer that has none.
+    """
+    optimizer, learning_rate = make_optimizer(config, steps)
+    definition, initial = initial_state(config, optimizer)
+    gradient = _make_gradient(config, steps, task, definition, initial, mesh)
+    update = _make_update(config, optimizer, learning_rate, gradient)
+    return TrainStep(definition, initial, update, make_evaluate(task, definition), jax.jit(gradient))
 
 
 def make_order(config: TrainConfig, examples: int, mesh: Mesh) -> Callable[[int], jax.Array]:
@@ -57,16 +90,12 @@ def make_order(config: TrainConfig, examples: int, mesh: Mesh) -> Callable[[int]
     return order
 
 
-def make_gradient(
+def _make_gradient(
     config: TrainConfig, steps: int, task: Task, definition: ModelDef, initial: TrainState, mesh: Mesh
 ) -> Callable[[TrainState, Arrays, jax.Array], Gradient]:
     """The gradient of loss + strength(step)·R on the batch of the state's step, as a function (state, data, order).
 
     With `regularizer_decoupled` the penalty is left out of the loss and its gradient given apart.
-
-    Raises:
-        UnknownNameError: when the regulariser or its schedule is not registered, or a pattern of layers selects none.
-        LinearAlgebraError: when it is to act on the operator of a layer that has none.
     """
     model = definition.merge(initial.params, initial.rest)
     example = jnp.zeros((1, *task.input_shape), task.input_dtype) if config.regularizer_on == "operator" else None
@@ -100,19 +129,18 @@ def make_gradient(
     return gradient
 
 
-def make_update(
-    config: TrainConfig, steps: int, gradient: Callable[[TrainState, Arrays, jax.Array], Gradient]
+def _make_update(
+    config: TrainConfig,
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    gradient: Callable[[TrainState, Arrays, jax.Array], Gradient],
 ) -> Callable[[TrainState, Arrays, jax.Array], tuple[TrainState, Arrays]]:
     """One update as a jitted function (state, data, order) -> (state, metrics) that reuses the old state's memory.
 
     An update whose loss or gradient is not finite is refused: the state keeps its parameters and counts the refusal in
     `nonfinite`. With on_nonfinite=stop it then stays as it is for good, which lets the host find out later without a
     loss.
-
-    Raises:
-        UnknownNameError: when the optimiser or its schedule is not registered.
     """
-    optimizer, learning_rate = make_optimizer(config, steps)
     stop = config.on_nonfinite == "stop"
 
     def update(state: TrainState, data: Arrays, order: jax.Array) -> tuple[TrainState, Arrays]:
