@@ -18,6 +18,7 @@ from lax_linalg.nonnormal.kreiss import require_stable, tolerance
 from lax_linalg.operators.base import LinearOperator, MatrixLike
 from lax_linalg.operators.batch import Batch
 from lax_linalg.verbs.basic import dense
+from lax_linalg.verbs.functions import matrix_exponential
 
 # Steps are taken in blocks of one compiled program, without a horizon at most so many.
 _MOST, _BLOCK = 8192, 32
@@ -171,7 +172,7 @@ def _growth(A: SquareMatrix, steps: int | None, continuous: bool, step: float | 
     dt = 1.0 if not continuous else step or _time_step(growth_rate, float(np.real(schur.eigenvalues).max()), schur.norm)
     one = 1 + tolerance(A, schur)
     with double_precision():
-        a = jax.scipy.linalg.expm(jnp.asarray(A.array) * dt) if continuous else jnp.asarray(A.array)
+        a = matrix_exponential(jnp.asarray(A.array) * dt) if continuous else jnp.asarray(A.array)
     norms = _curve(a, _MOST if steps is None else steps, None if steps is not None else one)
     contracted = np.flatnonzero(norms[1:] <= one)
     top = int(norms.argmax())

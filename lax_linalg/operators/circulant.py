@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.branch import off_the_cut, principal
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.base import LinearOperator, operator
@@ -304,17 +306,25 @@ def _(A: Circulant) -> Circulant:
     return _map(A, jnp.exp)
 
 
+def _principal(name: str, A: Circulant) -> jax.Array:
+    w = A.eigenvalues
+    if not jnp.issubdtype(A.dtype, jnp.complexfloating):
+        noise = 10 * (1 + math.log2(max(w.shape[0], 1))) * jnp.finfo(w.dtype).eps * jnp.max(jnp.abs(w), initial=0)
+        w = off_the_cut(w, noise)
+    return principal(name, w)
+
+
 @log.rule(Circulant, cost="O(n log n)")
 def _(A: Circulant) -> Circulant:
     """Principal logarithms of the eigenvalues."""
     require_nonzero(A.eigenvalues, "log")
-    return _of(jnp.log(A.eigenvalues), real=False)
+    return _of(_principal("log", A), real=False)
 
 
 @sqrt.rule(Circulant, cost="O(n log n)")
 def _(A: Circulant) -> Circulant:
     """Principal square roots of the eigenvalues."""
-    return _of(jnp.sqrt(A.eigenvalues), real=False)
+    return _of(_principal("sqrt", A), real=False)
 
 
 @power.rule(Circulant, cost="O(n log n)")

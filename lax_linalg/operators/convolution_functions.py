@@ -23,7 +23,7 @@ from lax_linalg.operators.convolution_symbols import by_fourier, commutes, stack
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.lazy import Transpose, own_transpose
 from lax_linalg.verbs.basic import compute_dtype, materialize
-from lax_linalg.verbs.functions import exp
+from lax_linalg.verbs.functions import exp, matrix_exponential
 from lax_linalg.verbs.norms import norm, opnorm
 from lax_linalg.verbs.polar import Polar, polar
 from lax_linalg.verbs.predicates import isnormal, isunitary, tolerance
@@ -192,7 +192,7 @@ def _(A: Convolution) -> LinearOperator:
     """Convolution with the exponentials of the symbols, circular with stride 1; else of the materialised matrix."""
     if not (_closed(A) and commutes(A)):
         return exp.fallback(A)
-    return _map(A, jax.scipy.linalg.expm)
+    return _map(A, matrix_exponential)
 
 
 # --- predicates ---

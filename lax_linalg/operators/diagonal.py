@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.branch import principal
 from lax_linalg.concrete import decided
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.assemble import sorted_descending
@@ -309,10 +310,10 @@ def _(A: Diagonal) -> Diagonal:
 def _(A: Diagonal) -> Diagonal:
     """Principal logarithms of the diagonal."""
     require_nonzero(A.diagonal, "log")
-    return Diagonal(jnp.log(_complex(A)))
+    return Diagonal(principal("log", _complex(A)))
 
 
 @sqrt.rule(Diagonal, cost="O(n)")
 def _(A: Diagonal) -> Diagonal:
     """Principal square roots of the diagonal."""
-    return Diagonal(jnp.sqrt(_complex(A)))
+    return Diagonal(principal("sqrt", _complex(A)))

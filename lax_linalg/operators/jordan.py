@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.branch import principal
 from lax_linalg.concrete import decided
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.band import Band
@@ -228,7 +229,7 @@ def _binomial_series(A: JordanBlock, p: float | jax.Array, name: str) -> Triangu
         raise SingularError(f"{name}: a nilpotent Jordan block has no {name}; add a small multiple of I", index=0)
     value = _complex(A)
     j = jnp.arange(1, max(A.n, 1))
-    first = jnp.sqrt(value) if name == "sqrt" else jnp.exp(p * jnp.log(value))
+    first = principal("sqrt", value) if name == "sqrt" else jnp.exp(p * principal("log", value))
     ratios = (p - j + 1) / (j * value)
     return TriangularToeplitz(jnp.concatenate([first[None], first * jnp.cumprod(ratios)])[: A.n], upper=True)
 
@@ -255,4 +256,4 @@ def _(A: JordanBlock) -> TriangularToeplitz:
     value = _complex(A)
     j = np.arange(1, max(A.n, 1))
     rest = -_powers(-1 / value, j) / j
-    return TriangularToeplitz(jnp.concatenate([jnp.log(value)[None], rest])[: A.n], upper=True)
+    return TriangularToeplitz(jnp.concatenate([principal("log", value)[None], rest])[: A.n], upper=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.branch import principal
 from lax_linalg.concrete import known_not_finite
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.base import LinearOperator, operator
@@ -211,7 +212,7 @@ def _(A: TriangularToeplitz) -> TriangularToeplitz:
 
 @jax.jit
 def _log_series(a: jax.Array) -> jax.Array:
-    return _recurrence(jnp.log(a[:1]), a, lambda j, k: j, lambda k, i, total: (a[i] - total / k) / a[0])
+    return _recurrence(principal("log", a[:1]), a, lambda j, k: j, lambda k, i, total: (a[i] - total / k) / a[0])
 
 
 @sqrt.rule(TriangularToeplitz, cost="O(n²)")
@@ -227,6 +228,8 @@ def _(A: TriangularToeplitz) -> TriangularToeplitz:
 def _sqrt_series(a: jax.Array) -> jax.Array:
     corner = jnp.where(a[:1] == 0, 1, a[:1])
     # Miller's recurrence f_k = Σ_{j<k} ((k − j)/2 − j) f_j a_{k−j} / (k a_0)
-    f = _recurrence(jnp.sqrt(corner), a, lambda j, k: (k - j) / 2 - j, lambda k, _, total: total / (k * corner[0]))
+    f = _recurrence(
+        principal("sqrt", corner), a, lambda j, k: (k - j) / 2 - j, lambda k, _, total: total / (k * corner[0])
+    )
     nilpotent = jnp.where(jnp.any(a != 0), jnp.nan, 0)  # of these only the zero matrix has a root
     return jnp.where(a[:1] == 0, nilpotent, f)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.branch import principal
 from lax_linalg.dispatch import verbs
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import Entries, LinearOperator, operator, whole_number
@@ -206,13 +207,13 @@ def _(A: UniformScaling) -> UniformScaling:
 def _(A: UniformScaling) -> UniformScaling:
     """log λ."""
     require_nonzero(A.value[None], "log")
-    return UniformScaling(jnp.log(_complex(A)), A.n)
+    return UniformScaling(principal("log", _complex(A)), A.n)
 
 
 @sqrt.rule(UniformScaling, cost="O(1)")
 def _(A: UniformScaling) -> UniformScaling:
     """√λ."""
-    return UniformScaling(jnp.sqrt(_complex(A)), A.n)
+    return UniformScaling(principal("sqrt", _complex(A)), A.n)
 
 
 def _as_diagonal(name: str) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg import platform
+from lax_linalg.branch import on_the_cut
 from lax_linalg.concrete import constant_unless, decided, require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
@@ -45,15 +46,21 @@ def product(d: jax.Array) -> jax.Array:
     while True:
         modulus = jax.lax.stop_gradient(jnp.maximum(jnp.abs(d.real), jnp.abs(d.imag)))
         exponent = jnp.where(modulus > 0, jnp.frexp(modulus)[1], 0)
-        d, exponents = _by_power_of_two(d, -exponent), exponents + exponent
+        d, exponents = by_power_of_two(d, -exponent), exponents + exponent
         if d.shape[0] == 1:
             largest = 2 * (jnp.finfo(d.dtype).maxexp - 1)
-            return _by_power_of_two(d[0], jnp.clip(exponents[0], -largest, largest))
+            return by_power_of_two(d[0], jnp.clip(exponents[0], -largest, largest))
         d, exponents = d[::2] * d[1::2], exponents[::2] + exponents[1::2]
 
 
-def _by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:
-    """x · 2^exponent in two steps, because the power itself may over- or underflow where the result does not."""
+def by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:
+    """x · 2^exponent in two steps, because the power itself may over- or underflow where the result does not.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(by_power_of_two(jnp.array(1e-30), jnp.array(130)))  # 2^130 is no float32
+        1361129500.0
+    """
     half = exponent // 2
     for part in (half, exponent - half):
         x = x * jnp.ldexp(jnp.ones((), x.real.dtype), part).astype(x.dtype)
@@ -247,7 +254,8 @@ def logdet(A: LinearOperator) -> jax.Array:
         A: square operator or array [n, n].
 
     Returns:
-        A scalar, real for real A (−inf if singular) and the principal logarithm for complex A.
+        A scalar, real for real A (−inf if singular) and the principal logarithm for complex A, its imaginary part
+        in (−π, π].
 
     Raises:
         LinearAlgebraError: if A is real with a negative determinant; under ``jit`` the result is NaN instead.
@@ -261,7 +269,7 @@ def logdet(A: LinearOperator) -> jax.Array:
     """
     logabs, sign = logabsdet(A)
     if jnp.iscomplexobj(sign):
-        return logabs + 1j * jnp.angle(sign)
+        return logabs + 1j * jnp.angle(on_the_cut(sign))
     if decided(sign < 0):
         raise LinearAlgebraError(
             "logdet of a real matrix needs a determinant ≥ 0, this one is negative; la.logabsdet gives it with its sign"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator as op
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable
+from lax_linalg.branch import off_the_cut, principal
+from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable, with_derivative_of
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import SingularError
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.verbs.arithmetic import multiply
 from lax_linalg.verbs.basic import dense
+from lax_linalg.verbs.det import by_power_of_two
 from lax_linalg.verbs.schur import schur_form
 from lax_linalg.verbs.solve import inv
 
@@ -30,7 +33,9 @@ def exp(A: LinearOperator) -> LinearOperator:
         A: square operator or array [n, n].
 
     Returns:
-        The operator eᴬ, differentiable everywhere; NaN where ‖A‖₁ is far above 1/ε and no digit would be right.
+        The operator eᴬ, differentiable everywhere; diagonal and superdiagonal of a triangular A (an array that happens
+        to be one, too) keep full accuracy. NaN where an eigenvalue is above about 10/ε, of which rounding alone
+        changes eᴬ by a factor.
 
     Raises:
         DimensionMismatch: unless A is square.
@@ -42,7 +47,8 @@ def exp(A: LinearOperator) -> LinearOperator:
         [[1. 1.]
          [0. 1.]]
 
-    Source: Higham, The scaling and squaring method for the matrix exponential revisited, SIAM J. Matrix Anal. (2005).
+    Source: Al-Mohy & Higham, A new scaling and squaring algorithm for the matrix exponential, SIAM J. Matrix Anal.
+    Appl. (2009).
     """
     from lax_linalg.operators.dense import Dense
 
@@ -50,35 +56,139 @@ def exp(A: LinearOperator) -> LinearOperator:
     return Dense(matrix_exponential(a) if a.size else a)
 
 
-# ‖A‖₁ up to which the highest Padé approximant that `jax.scipy.linalg.expm` has is accurate (Higham 2005, table 2.3)
-_EXP_RADIUS = {"float32": 3.925724783138660, "float64": 5.371920351148152}
+# degree m of the Padé approximant, and θ_m: its backward error is below rounding where ‖Aᵏ‖^{1/k} ≤ θ_m for the powers
+# that count (Higham 2005, table 2.3; Al-Mohy & Higham 2009, table 3.1)
+_EXP_PADE = {"float32": (7, 3.925724783138660), "float64": (13, 4.25)}
 
 
 @jax.jit
 def matrix_exponential(a: jax.Array) -> jax.Array:
-    """eᴬ of an array [n, n], n ≥ 1; NaN where ‖A‖₁ ε is far above 1 and no digit would be right.
+    """eᴬ of an array [n, n], n ≥ 1; NaN where an eigenvalue is above about 10/ε.
 
-    `jax.scipy.linalg.expm` scales by the next lower power of two, to a norm of up to twice the radius of its
-    approximant, which can cost several digits of double precision; here the matrix comes scaled, and the squarings
-    follow.
+    The norms of powers choose the scaling, because ‖A‖ is too large for a matrix that is far from normal and each
+    needless squaring costs digits. A triangular A is graded by a diagonal similarity first, and its squarings get their
+    diagonal and their first superdiagonal from the formula for 2×2 matrices.
 
     Example:
         >>> import jax.numpy as jnp
         >>> print(matrix_exponential(jnp.zeros((2, 2))))
         [[1. 0.]
          [0. 1.]]
+
+    Source: Al-Mohy & Higham, A new scaling and squaring algorithm for the matrix exponential, SIAM J. Matrix Anal.
+    Appl. (2009), algorithm 6.1 and code fragment 2.1.
     """
     real = jnp.finfo(a.dtype)
-    norm = jax.lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(a), axis=0)))
-    squarings = jnp.maximum(0, jnp.ceil(jnp.log2(norm / _EXP_RADIUS[real.dtype.name])))
+    degree, radius = _EXP_PADE[real.dtype.name]
+    lower = _is_upper_triangular(a.T)
+    a = jnp.where(lower, a.T, a)
+    upper = _is_upper_triangular(a)
+    grading = _grading(jax.lax.stop_gradient(a), upper)
+    a = by_power_of_two(a, -grading)
+    powers: dict[int, tuple[jax.Array, jax.Array]] = {1: _at_root_of_norm(a, jnp.zeros((), jnp.int32))}
+    for i, j in ((1, 1), (2, 2), (2, 4), (4, 4), (4, 6)):
+        (x, ex), (y, ey) = powers[i], powers[j]
+        powers[i + j] = _at_root_of_norm(x @ y, ex + ey)
+    squarings = _squarings({k: jax.lax.stop_gradient(x) for k, x in powers.items()}, degree, radius)
     limit = real.nmant + 3
-    E = jax.scipy.linalg.expm(a * jnp.exp2(-squarings).astype(real.dtype))
+    steps = jnp.clip(squarings, 0, limit).astype(jnp.int32)
+    X = _exp_approximant({k: by_power_of_two(x, e - k * steps) for k, (x, e) in powers.items() if k <= 6}, degree)
 
-    def step(X: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-        return jax.lax.cond(i < squarings, lambda Y: Y @ Y, lambda Y: Y, X), None
+    def squared(X: jax.Array, k: jax.Array) -> jax.Array:
+        X = jnp.where(k == 0, X, X @ X)
+        scaled = by_power_of_two(jax.lax.stop_gradient(a), k - steps)
+        return with_derivative_of(X, jnp.where(upper, _with_exp_of_bidiagonal(scaled, X), X))
 
-    E, _ = jax.lax.scan(step, E, jnp.arange(limit))
-    return jnp.where(squarings <= limit, E, jnp.nan)
+    def step(X: jax.Array, k: jax.Array) -> tuple[jax.Array, None]:
+        return jax.lax.cond(k <= steps, squared, lambda X, _: X, X, k), None
+
+    X, _ = jax.lax.scan(step, X, jnp.arange(limit + 1, dtype=jnp.int32))
+    X = by_power_of_two(X, grading)
+    return jnp.where(squarings <= limit, jnp.where(lower, X.T, X), jnp.nan)
+
+
+def _is_upper_triangular(a: jax.Array) -> jax.Array:
+    return jnp.all(jnp.tril(a, -1) == 0)
+
+
+def _grading(a: jax.Array, upper: jax.Array) -> jax.Array:
+    """Exponents k (j − i) with which 2^−k(j−i) a_ij, a similar matrix, has no triangle far above its diagonal."""
+    n = a.shape[0]
+    gaps = jnp.arange(n) - jnp.arange(n)[:, None]
+    exponents = jnp.frexp(jnp.abs(a))[1]
+    excess = exponents - jnp.maximum(jnp.max(jnp.diagonal(exponents)), 1)
+    k = jnp.max(jnp.where((gaps > 0) & (a != 0), -(-excess // jnp.maximum(gaps, 1)), 0))
+    most = (jnp.finfo(a.dtype).maxexp - 2) // max(n - 1, 1)  # the derivatives by the other triangle grow as much
+    return jnp.where(upper, jnp.clip(k, 0, most), 0) * gaps
+
+
+def _one_norm(a: jax.Array) -> jax.Array:
+    return jnp.max(jnp.sum(jnp.abs(a), axis=0))
+
+
+def _at_root_of_norm(a: jax.Array, exponent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The matrix a · 2^exponent as x · 2^e with ‖x‖₁ about √‖a‖₁, whose products do not overflow."""
+    norm = jax.lax.stop_gradient(_one_norm(a))
+    half = jnp.where(norm > 0, jnp.frexp(norm)[1] // 2, 0)
+    return by_power_of_two(a, -half), exponent + half
+
+
+def _squarings(powers: dict[int, tuple[jax.Array, jax.Array]], degree: int, radius: float) -> jax.Array:
+    """The number of squarings, a float: inf or NaN where a power is not finite."""
+    dtype = jnp.finfo(powers[1][0].dtype).dtype
+    logs = {k: (jnp.log2(_one_norm(x)) + e.astype(dtype)) / k for k, (x, e) in powers.items()}
+    pairs = [(k, k + 2) for k in (4, 6, 8) if k * (k - 2) <= 4 * degree]
+    growth = functools.reduce(jnp.minimum, [jnp.maximum(logs[i], logs[j]) for i, j in pairs])
+    # ‖|A|^{2m+1}‖₁ / ‖A‖₁, in which nothing cancels, bounds the rounding errors of the approximant (section 5)
+    x, e = powers[1]
+
+    def times(_: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        row, log = state
+        row = row @ jnp.abs(x)
+        size = jnp.max(row)
+        return row / jnp.where(size > 0, size, 1), log + jnp.log2(size)
+
+    start = jnp.ones(x.shape[:1], dtype), jnp.zeros((), dtype)
+    _, log = jax.lax.fori_loop(0, 2 * degree + 1, times, start)
+    log = log + 2 * degree * e.astype(dtype) - jnp.log2(_one_norm(x))
+    constant = -math.log2(math.comb(2 * degree, degree)) - math.lgamma(2 * degree + 2) / math.log(2)
+    rounding = (log + constant - math.log2(jnp.finfo(dtype).eps / 2)) / (2 * degree)
+    needed = jnp.ceil(jnp.maximum(growth - math.log2(radius), rounding))
+    return jnp.where(_one_norm(x) == 0, 0, jnp.maximum(needed, 0))
+
+
+def _exp_approximant(powers: dict[int, jax.Array], degree: int) -> jax.Array:
+    """The [m/m] Padé approximant of eᴬ from A, A², A⁴ and A⁶."""
+    m = degree
+    # b_j / b_0, so that nothing overflows where the result does not
+    b = [math.comb(m, j) / math.perm(2 * m, j) for j in range(m + 1)]
+    one = jnp.eye(powers[1].shape[0], dtype=powers[1].dtype)
+    even = {0: one, **powers}
+
+    def polynomial(first: int) -> jax.Array:
+        """Σ b_{j+first} Aʲ over even j."""
+        low = sum(b[j + first] * even[j] for j in (0, 2, 4, 6))
+        high = [b[j + first] * even[j - 6] for j in (8, 10, 12) if j + first <= m]
+        return low + even[6] @ sum(high) if high else low
+
+    U, V = powers[1] @ polynomial(1), polynomial(0)
+    return jnp.linalg.solve(V - U, V + U)
+
+
+def _with_exp_of_bidiagonal(T: jax.Array, X: jax.Array) -> jax.Array:
+    """X with the diagonal and the first superdiagonal of e^T, T upper triangular."""
+    w = jnp.diagonal(T)
+    a, b = w[:-1], w[1:]
+    first = jnp.where(a.real >= b.real, a, b)
+    z = a + b - 2 * first  # (e^a − e^b)/(a − b) = e^first (e^z − 1)/z with Re z ≤ 0
+    quotient = jnp.exp(first) * jnp.where(z == 0, 1, jnp.expm1(z) / jnp.where(z == 0, 1, z))
+    return _with_bidiagonal(X, jnp.exp(w), jnp.diagonal(T, 1) * quotient)
+
+
+def _with_bidiagonal(X: jax.Array, diagonal: jax.Array, superdiagonal: jax.Array) -> jax.Array:
+    offset = jnp.arange(X.shape[0]) - jnp.arange(X.shape[0])[:, None]
+    above = jnp.pad(superdiagonal, (0, X.shape[0] - superdiagonal.shape[0]))
+    return jnp.where(offset == 0, diagonal[:, None], jnp.where(offset == 1, above[:, None], X))
 
 
 @verb(algorithm="Inverse scaling and squaring on the complex Schur form.", cost="O(n³)", square=True)
@@ -166,9 +276,9 @@ def power(A: LinearOperator, p: int | float | jax.Array) -> LinearOperator:
         return exp(log(A) * p)
     if float(p).is_integer():
         return integer_power(A, int(p))
-    whole = int(np.floor(p))
+    whole = math.trunc(p)  # towards zero, so that nothing cancels between the factors
     if float(2 * p).is_integer():
-        fraction = sqrt(A)
+        fraction = sqrt(A) if p > 0 else inv(sqrt(A))
     else:
         fraction = exp(log(A) * (p - whole))
     return multiply(power(A, whole), fraction) if whole else fraction
@@ -277,7 +387,7 @@ def principal_difference(name: str, value: jax.Array, M: jax.Array) -> tuple[jax
         return blocks(T), jnp.block([[Z, zero], [zero, Z]])
 
     X = _root_by_schur(name, blocks(value * one + M), real, form)
-    return getattr(jnp, name)(value), X[:k, k:] / size
+    return principal(name, value), X[:k, k:] / size
 
 
 def implicit_root(
@@ -316,17 +426,15 @@ def _schur_off_the_cut(a: jax.Array, real: bool) -> tuple[jax.Array, jax.Array]:
     """Schur form in which a negative eigenvalue of a real matrix is real, not on either side of the cut by rounding."""
     T, Z = schur_form(a)
     if real:
-        w = jnp.diagonal(T)
         noise = 10 * T.shape[0] * jnp.finfo(T.dtype).eps * jnp.max(jnp.abs(T))
-        snapped = jnp.where((w.real < 0) & (jnp.abs(w.imag) <= noise), w.real, w)
-        T = jnp.triu(T, 1) + jnp.diag(snapped)
+        T = jnp.triu(T, 1) + jnp.diag(off_the_cut(jnp.diagonal(T), noise))
     return T, Z
 
 
 def _sqrt_of_triangular(T: jax.Array) -> jax.Array:
     # r_ij (r_ii + r_jj) = t_ij − Σ_{i<l<j} r_il r_lj, one superdiagonal after the other
     n = T.shape[0]
-    roots = jnp.sqrt(jnp.diagonal(T))
+    roots = principal("sqrt", jnp.diagonal(T))
     rows = jnp.arange(n)
 
     def superdiagonal(k: jax.Array, R: jax.Array) -> jax.Array:
@@ -356,29 +464,45 @@ def _sqrt_derivative(a: jax.Array, E: jax.Array, real: bool) -> jax.Array:
     return Z @ F @ Z.conj().T
 
 
-# The [7/7] Padé approximant of log(I + X) is accurate to double precision for ‖X‖₁ ≤ θ₇ (Higham 2008, table 11.1);
-# as Gauss–Legendre quadrature of ∫₀¹ X (I + t X)⁻¹ dt it is a sum of solves.
+# The [7/7] Padé approximant of log(I + X) is accurate to double precision where the norms of powers, ‖X⁴‖^{1/4} and
+# ‖X⁵‖^{1/5}, are up to θ₇ (Higham 2008, table 11.1; Al-Mohy & Higham 2012, theorem 2.1); as Gauss–Legendre quadrature
+# of ∫₀¹ X (I + t X)⁻¹ dt it is a sum of solves.
 _PADE_DEGREE, _PADE_RADIUS = 7, 0.264
 _NODES, _WEIGHTS = (np.polynomial.legendre.leggauss(_PADE_DEGREE)[i] for i in (0, 1))
 
 
 def _log_of_triangular(T: jax.Array) -> jax.Array:
-    n = T.shape[0]
-    identity = jnp.eye(n, dtype=T.dtype)
+    real = jnp.finfo(T.dtype)
+    identity = jnp.eye(T.shape[0], dtype=T.dtype)
+    logs = principal("log", jnp.diagonal(T))
+
+    def less_identity(k: jax.Array, root: jax.Array) -> jax.Array:
+        """T^{1/2ᵏ} − I, its diagonal without the cancellation."""
+        return jnp.triu(root, 1) + jnp.diag(jnp.expm1(by_power_of_two(logs, -k)))
 
     def far(state: tuple[jax.Array, jax.Array]) -> jax.Array:
-        k, root = state
-        # a non-finite norm compares false and stops
-        return (jnp.max(jnp.sum(jnp.abs(root - identity), axis=0)) > _PADE_RADIUS) & (k < 100)
+        X = less_identity(*state)
+        fourth = jnp.linalg.matrix_power(X, 4)
+        radius = jnp.maximum(_one_norm(fourth) ** 0.25, _one_norm(fourth @ X) ** 0.2)
+        return (radius > _PADE_RADIUS) & (state[0] < real.maxexp)  # NaN compares false and stops
 
     k, root = jax.lax.while_loop(far, lambda s: (s[0] + 1, _sqrt_of_triangular(s[1])), (jnp.int32(0), T))
-    X = root - identity
-    real = jnp.finfo(T.dtype).dtype
-    nodes, weights = jnp.asarray((_NODES + 1) / 2, real), jnp.asarray(_WEIGHTS / 2, real)
+    X = less_identity(k, root)
+    nodes, weights = jnp.asarray((_NODES + 1) / 2, real.dtype), jnp.asarray(_WEIGHTS / 2, real.dtype)
     terms = jax.vmap(lambda t, w: w * jax.scipy.linalg.solve_triangular(identity + t * X, X))(nodes, weights)
-    approximation = jnp.exp2(k.astype(real)) * jnp.sum(terms, axis=0)
-    # the diagonal is known without the cancellation in root − I
-    return jnp.triu(approximation, 1) + jnp.diag(jnp.log(jnp.diagonal(T)))
+    approximation = jnp.triu(by_power_of_two(jnp.sum(terms, axis=0), k))
+    return _with_bidiagonal(approximation, logs, jnp.diagonal(T, 1) * _log_difference(jnp.diagonal(T), logs))
+
+
+def _log_difference(w: jax.Array, logs: jax.Array) -> jax.Array:
+    """The divided differences (log w_{i+1} − log w_i) / (w_{i+1} − w_i) of neighbours [n − 1] (Higham 2008, 11.28)."""
+    a, gap, change = w[:-1], w[1:] - w[:-1], logs[1:] - logs[:-1]
+    safe = jnp.where(a == 0, 1, a)
+    near = jnp.abs(gap) <= jnp.abs(a) / 2
+    accurate = jnp.log1p(jnp.where(near, gap / safe, 0))
+    turns = jnp.round((change - accurate).imag / (2 * np.pi))  # neighbours on either side of the cut
+    change = jnp.where(near, accurate + jax.lax.complex(jnp.zeros_like(turns), 2 * np.pi * turns), change)
+    return jnp.where(gap == 0, 1 / safe, change / jnp.where(gap == 0, 1, gap))
 
 
 def _log_derivative(a: jax.Array, E: jax.Array, real: bool) -> jax.Array:
