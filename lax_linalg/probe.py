@@ -1,9 +1,9 @@
 """`SpectrumProbe`: all layers' Jacobian spectra during training, without the training step waiting for a host.
 
-A submission dispatches one compiled program (layers × probe inputs × quantities) to the device and returns. One worker
-thread waits for the result, copies it to the host and does there what was asked of it; at most `max_pending`
-submissions are under way, and one beyond that is skipped and recorded as such. With a budget, `due` says when the next
-one may start.
+A submission copies the state, dispatches one forward pass, which gives every layer its input, and returns. One worker
+thread then measures the layers one after the other, each by a program of its own, so that the peak memory is that of
+the dearest layer, and brings the results to the host. At most `max_pending` submissions are under way, and one beyond
+that is skipped and recorded as such. With a budget, `due` says when the next one may start.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 
 import jax
@@ -22,13 +24,27 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lax_linalg.budget import ProbeBudget
-from lax_linalg.errors import DimensionMismatch, UnknownNameError
+from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.arguments import Inputs
-from lax_linalg.jacobian.layers import ByLayer, jacobians_of, patterns_of
-from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, require_bytes
+from lax_linalg.jacobian.layers import ByLayer, LayerJacobians, jacobians_of, patterns_of
+from lax_linalg.jacobian.operator import require_bytes
+from lax_linalg.jacobian.plan import (
+    DENSITY_SAMPLES,
+    DENSITY_STEPS,
+    NORM_SAMPLES,
+    PARTIAL_RESTARTS,
+    PARTIAL_RTOL,
+    PARTIAL_STEPS,
+    How,
+    probe_plan,
+)
 from lax_linalg.jacobian.trace import Structure, structure_of
+from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.batch import Batch, Stack
 from lax_linalg.registry import Registry
+from lax_linalg.spectra.density import spectral_density
+from lax_linalg.spectra.estimates import frobenius_estimate
+from lax_linalg.spectra.svds import svds
 from lax_linalg.verbs.basic import materialize
 from lax_linalg.verbs.eigen import eigvals
 from lax_linalg.verbs.svd import svdvals
@@ -81,12 +97,16 @@ class SpectrumRecord:
 
     Attributes:
         step: as given to `submit`.
-        spectra: path → quantity → array with a leading axis of probe inputs; "singular_values" [B, k] descends. Of a
-            stack of L layers ("path/depth") [B, L, k].
+        spectra: path → quantity → array with a leading axis of probe inputs; of a stack of L layers ("path/depth")
+            [B, L, …]. Of a layer that is measured exactly "singular_values" [B, min(m, n)], all of them, descending;
+            partially "largest_singular_values" [B, k] with "residuals" [B, k], within which a singular value lies, and
+            "frobenius" with "frobenius_error" [B], its estimate and standard error; as a density "density_grid",
+            "density" and "density_error" [B, g].
         seconds: wall time from when the program's inputs were ready (and the probe before it done) to when its results
             lay on the host; without compilation.
         nonfinite: the layers whose spectra hold NaN or infinity, in the model's order.
         host_seconds: time that the host spent besides, on the submission and on factorisations.
+        methods: path → "exact", "partial" or "density", what the layer's numbers are.
 
     Example:
         >>> SpectrumRecord(0, {"stem": {"singular_values": np.ones((1, 2))}}, 0.1).nonfinite
@@ -98,6 +118,7 @@ class SpectrumRecord:
     seconds: float
     nonfinite: tuple[str, ...] = ()
     host_seconds: float = 0.0
+    methods: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def cost(self) -> float:
@@ -125,9 +146,16 @@ class SpectrumProbe:
         factorise_on: "device", or "host": then the device only forms the Jacobians and the worker thread factorises
             them in double precision, for devices whose factorisations are slower than the host's.
         call_kwargs, input, output: as for `la.layer_jacobians`.
-        memory_budget: bytes that the chunks of tangents of one layer may take.
+        memory_budget: bytes that one layer may work on, in matrices and their factorisation or in vectors; where the
+            examples do not fit together they are taken in parts.
+        method: "exact" (all singular values), "partial" (the k largest with residuals), "density" (with error bars), or
+            "auto": exact where structure or size allow within the memory budget, otherwise partial; for some layers
+            only, a dict by pattern, such as {"blocks/*": "partial"}.
+        k: how many values of "partial", at most min(m, n).
 
     Attributes:
+        plan: what is done with each layer, known before any work: method, products, FLOPs, bytes and why; prints as a
+            table.
         layers: the paths that are measured.
         left_out: path → reason, of the layers without a Jacobian, such as all that see integer inputs (images of bytes:
             give them as floats; tokens: probe the layers behind the embedding).
@@ -139,9 +167,9 @@ class SpectrumProbe:
         DimensionMismatch: for a max_pending that is not positive, inputs that are not a batch or that the devices of
             `mesh` cannot share evenly.
 
-    Cost: the model is traced once for each set of shapes; architectures that are equal and hashable share one
-    compilation. A quantity that calls back to the host (eigenvalues under `la.platform.forced("host")`) makes `submit`
-    wait on the CPU, where JAX runs such programs synchronously; `submit_seconds` counts that.
+    Cost: the model is traced once for each set of shapes; layers that are equal, and architectures that are equal and
+    hashable, share one compilation. `close`, or leaving a `with` block, drops what is under way; a script ends without
+    waiting for it.
 
     Example:
         >>> import lax_linalg as la
@@ -166,7 +194,9 @@ class SpectrumProbe:
         call_kwargs: Mapping[str, Any] | None = None,
         input: str | None = None,
         output: str | Mapping[str, str] | None = None,
-        memory_budget: int = DEFAULT_MEMORY_BUDGET,
+        memory_budget: int = 256 * 2**20,
+        method: str | Mapping[str, str] = "auto",
+        k: int = 8,
     ):
         if max_pending < 1:
             raise DimensionMismatch(f"max_pending must be ≥ 1, got {max_pending}")
@@ -194,20 +224,26 @@ class SpectrumProbe:
                 jax.device_put(self.inputs.x, split), jax.device_put(self.inputs.shared, self._state_sharding)
             )
         self._quantities = names
-        self._plan = _Plan(
-            structure, patterns_of(layers), names if factorise_on == "device" else None, int(memory_budget), mesh
-        )
+        on_device = names if factorise_on == "device" else None
+        self._model = _Model(structure, patterns_of(layers), int(memory_budget), mesh)
         self._budget = None if budget is None else ProbeBudget(budget)
-        shapes = _measure.eval_shape(self._plan, self._template, self.inputs)
-        self.layers: tuple[str, ...] = tuple(shapes)
-        self.left_out: dict[str, str] = shapes.skipped
+        found = _capture.eval_shape(self._model, self._template, self.inputs)
+        self.plan, self.left_out = probe_plan(
+            found, method=method, k=k, quantities=on_device, memory_budget=int(memory_budget)
+        )
+        self.left_out = found.skipped | self.left_out
+        if not self.plan:
+            reasons = "; ".join(f"layer {path!r} {reason}" for path, reason in self.left_out.items())
+            raise LinearAlgebraError(f"no layer of the model can be measured: {reasons}")
+        self.layers: tuple[str, ...] = tuple(self.plan)
         self.max_pending = max_pending
         self.skipped: list[int] = []
         self.submit_seconds = 0.0
         self.compile_seconds = 0.0
-        self._compiled: Future[None] | None = None
+        self._compiled = False
+        self._closed = threading.Event()
         self._futures: collections.deque[Future[SpectrumRecord]] = collections.deque()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="spectrum-probe")
+        self._worker = _Worker()
         self._last_done = 0.0
 
     @property
@@ -252,7 +288,8 @@ class SpectrumProbe:
             >>> print(probe.measure([jnp.tanh])["end_to_end"]["singular_values"])
             [[1. 1.]]
         """
-        return dataclasses.replace(self._plan, quantities=self._quantities)(self._complete(state), self.inputs)
+        steps = tuple((path, row.how._replace(quantities=self._quantities)) for path, row in self.plan.items())
+        return _measured(self._model, steps, self._complete(state), self.inputs)
 
     def submit(self, step: int, state: Any) -> Future[SpectrumRecord] | None:
         """Start measuring a state and return without waiting for the result.
@@ -268,10 +305,10 @@ class SpectrumProbe:
             under way already: then nothing is measured and the step is appended to `skipped`.
 
         Raises:
-            LinearAlgebraError: for a state of another architecture.
+            LinearAlgebraError: for a state of another architecture, and after `close`.
 
-        Cost: two dispatches; `submit_seconds` adds up what the caller spent here. The first submission compiles in the
-        worker's thread (`compile_seconds`), so that it does not hold up the caller either.
+        Cost: two dispatches; `submit_seconds` adds up what the caller spent here. Programs are compiled in the worker's
+        thread (`compile_seconds`), so that this does not hold up the caller either.
 
         Example:
             >>> import lax_linalg as la
@@ -279,6 +316,8 @@ class SpectrumProbe:
             0
         """
         start = time.perf_counter()
+        if self._closed.is_set():
+            raise LinearAlgebraError("the probe is closed; make another one")
         if self.pending >= self.max_pending:
             self.skipped.append(step)
             return None
@@ -286,14 +325,12 @@ class SpectrumProbe:
         if self._state_sharding is not None:
             state = jax.device_put(state, self._state_sharding)
         snapshot = _copy(state)
-        if self._compiled is None:  # the first time, compiling is the worker's too
-            self._compiled = self._worker.submit(self._compile, snapshot)
-        result = self._start(snapshot) if self._compiled.done() and not self._compiled.exception() else None
+        captured = self._capture(snapshot) if self._compiled else None  # the first time it is the worker's
         spent = time.perf_counter() - start
         self.submit_seconds += spent
         if self._budget is not None:
             self._budget.started(time.monotonic())
-        self._futures.append(self._worker.submit(self._collect, step, snapshot, result, spent))
+        self._futures.append(self._worker.submit(self._collect, step, snapshot, captured, spent))
         return self._futures[-1]
 
     def ready(self) -> list[SpectrumRecord]:
@@ -328,78 +365,194 @@ class SpectrumProbe:
         wait(self._futures)
         return self.ready()
 
+    def close(self) -> None:
+        """Drop what is under way and measure nothing more; records that have arrived can still be had by `ready`.
+
+        Example:
+            >>> import lax_linalg as la
+            >>> with la.SpectrumProbe([jnp.tanh], jnp.zeros((1, 2))) as probe:
+            ...     probe.submit(0, [jnp.tanh]).result().step
+            0
+        """
+        self._closed.set()
+        while self._futures and not self._futures[-1].done() and self._futures[-1].cancel():
+            self._futures.pop()
+        if self._futures and not self._futures[-1].done():
+            self._futures.pop()  # is stopped before its next layer
+
+    def __enter__(self) -> SpectrumProbe:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.close()
+
     def _complete(self, state: Any) -> Any:
-        return self._plan.structure.complete(state, self._template)
+        return self._model.structure.complete(state, self._template)
 
-    def _compile(self, snapshot: Any) -> None:
-        """In the worker's thread: compile by running once, the result of which is not needed."""
-        start = time.perf_counter()
-        jax.block_until_ready(_measure(self._plan, snapshot, self.inputs))
-        self.compile_seconds = time.perf_counter() - start
+    def _capture(self, snapshot: Any) -> Any:
+        """Every layer's input; nothing where the devices of a mesh run one program for all layers."""
+        return None if self._model.mesh is not None else _capture(self._model, snapshot, self.inputs)
 
-    def _start(self, snapshot: Any) -> Any:
-        """Put the program on the device and its results on their way."""
-        result = _measure(self._plan, snapshot, self.inputs)
-        for leaf in jax.tree.leaves(result):
-            leaf.copy_to_host_async()
-        return result
-
-    def _collect(self, step: int, snapshot: Any, result: Any, spent: float = 0.0) -> SpectrumRecord:
-        """In the worker's thread: wait for one program and time it, then do the host's part."""
+    def _collect(self, step: int, snapshot: Any, captured: Any, spent: float = 0.0) -> SpectrumRecord:
+        """In the worker's thread: measure the layers one after the other and time them, then do the host's part."""
         try:
             jax.block_until_ready(snapshot)
-            start = max(time.perf_counter(), self._last_done)
-            result = self._start(snapshot) if result is None else result
-            spectra = dict(jax.tree.map(np.asarray, result))
+            start, waited = max(time.perf_counter(), self._last_done), self.compile_seconds
+            spectra: dict[str, Any] = {}
+            if self._model.mesh is not None:
+                steps = tuple((path, row.how) for path, row in self.plan.items())
+                self._compile(_measured, self._model, steps, snapshot, self.inputs)
+                spectra = dict(jax.tree.map(np.asarray, _measured(self._model, steps, snapshot, self.inputs)))
+            else:
+                if captured is None:
+                    self._compile(_capture, self._model, snapshot, self.inputs)
+                    captured = self._capture(snapshot)
+                for path, row in self.plan.items():
+                    if self._closed.is_set():
+                        raise CancelledError
+                    self._compile(_measure, row.how, captured[path])
+                    spectra[path] = jax.tree.map(np.asarray, _measure(row.how, captured.pop(path)))
+            self._compiled = True
             done = self._last_done = time.perf_counter()
-            if self._plan.quantities is None:
-                spectra = {path: _factorised(found[_MATRICES], self._quantities) for path, found in spectra.items()}
+            waited = self.compile_seconds - waited
+            for path, found in spectra.items():
+                if _MATRICES in found:
+                    spectra[path] = _factorised(found[_MATRICES], self._quantities)
             bad = tuple(
                 path for path, found in spectra.items() if not all(np.isfinite(a).all() for a in found.values())
             )
+        except CancelledError:
+            raise
         except Exception as error:
             error.add_note(f"in the spectrum probe of step {step}")
             raise
-        return SpectrumRecord(step, spectra, done - start, bad, spent + time.perf_counter() - done)
+        methods = {path: row.method for path, row in self.plan.items()}
+        host = spent + time.perf_counter() - done
+        return SpectrumRecord(step, spectra, done - start - waited, bad, host, methods)
+
+    def _compile(self, function: Any, *arguments: Any) -> None:
+        """Compile a program before its first run, which is timed without."""
+        if self._compiled:
+            return
+        start = time.perf_counter()
+        function.lower(*arguments).compile()
+        self.compile_seconds += time.perf_counter() - start
+
+
+class _Worker:
+    """Runs functions one after the other in a thread that the end of the script does not wait for."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Future, Callable[..., Any], tuple]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._left = 0
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        """The future of function(*arguments)."""
+        future: Future = Future()
+        self._jobs.put((future, function, arguments))
+        with self._lock:
+            self._left += 1
+            if self._left == 1:
+                threading.Thread(target=self._run, name="spectrum-probe", daemon=True).start()
+        return future
+
+    def _run(self) -> None:
+        while True:
+            future, function, arguments = self._jobs.get()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(*arguments))
+                except BaseException as error:
+                    future.set_exception(error)
+            del future, function, arguments  # a model's arrays
+            with self._lock:
+                self._left -= 1
+                if not self._left:
+                    return
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What is measured; static and hashable, so that equal plans share one compiled program."""
+class _Model:
+    """What is measured; static and hashable, so that equal models share their compiled programs."""
 
     structure: Structure
     patterns: tuple[str, ...] | None
-    quantities: tuple[str, ...] | None  # None: the matrices themselves, for the host
     memory_budget: int
     mesh: Mesh | None = None
 
-    def __call__(self, state: Any, inputs: Inputs) -> ByLayer[dict[str, jax.Array]]:
-        if self.mesh is None:
-            return self._local(state, inputs)
-        shared = PartitionSpec(self.mesh.axis_names)
-        return jax.shard_map(
-            self._local,
-            mesh=self.mesh,
-            in_specs=(PartitionSpec(), Inputs(shared, PartitionSpec())),  # type: ignore[arg-type]
-            out_specs=shared,
-            check_vma=False,
-        )(state, inputs)
+    def jacobians(self, state: Any, inputs: Inputs) -> LayerJacobians:
+        """Every layer's Jacobians, the layers' inputs being what was computed."""
+        return jacobians_of(self.structure, state, inputs, self.patterns, self.memory_budget)
 
-    def _local(self, state: Any, inputs: Inputs) -> ByLayer[dict[str, jax.Array]]:
-        jacobians = jacobians_of(self.structure, state, inputs, self.patterns, self.memory_budget)
-        measured: ByLayer[dict[str, jax.Array]] = ByLayer((), jacobians.skipped)
-        for path, J in jacobians.items():
-            if self.quantities is None:
-                found: dict[str, Any] = {_MATRICES: materialize(J)}  # type: ignore[arg-type]  # verbs map batches
-            else:
-                found = {name: probe_quantities[name](J) for name in self.quantities}
-            depth_first = isinstance(J, Stack)  # [L, B, …], and the probe inputs shall lead
-            measured[path] = {
-                name: jnp.moveaxis(value, 0, 1) if depth_first else value
-                for name, value in found.items()
-                if value is not None
-            }
-        return measured
+
+_Steps = tuple[tuple[str, How], ...]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _capture(model: _Model, state: Any, inputs: Inputs) -> LayerJacobians:
+    return model.jacobians(state, inputs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _measured(model: _Model, steps: _Steps, state: Any, inputs: Inputs) -> ByLayer[dict[str, jax.Array]]:
+    """All layers in one program, shared by the devices of a mesh."""
+
+    def local(state: Any, inputs: Inputs) -> ByLayer[dict[str, jax.Array]]:
+        jacobians = model.jacobians(state, inputs)
+        return ByLayer({path: _measure(how, jacobians[path]) for path, how in steps})
+
+    if model.mesh is None:
+        return local(state, inputs)
+    shared = PartitionSpec(model.mesh.axis_names)
+    specs: Any = (PartitionSpec(), Inputs(shared, PartitionSpec()))  # type: ignore[arg-type]
+    return jax.shard_map(local, mesh=model.mesh, in_specs=specs, out_specs=shared, check_vma=False)(state, inputs)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measure(how: How, J: Batch) -> dict[str, jax.Array]:
+    """One layer's numbers, with the probe inputs in front."""
+    if isinstance(J, Stack):  # [L, B, …]
+        found = J._map(functools.partial(_of_batch, how))
+        return {name: jnp.moveaxis(value, 0, 1) for name, value in found.items()}
+    return _of_batch(how, J)
+
+
+def _of_batch(how: How, J: Batch) -> dict[str, jax.Array]:
+    """The numbers of all examples, as many at a time as fit the memory."""
+    if not how.examples or how.examples >= len(J):
+        return _numbers(how, J)
+
+    def one(x: Any) -> dict[str, jax.Array]:
+        found = _numbers(how, Batch(J.make, jax.tree.map(lambda a: a[None], x), J.args))
+        return {name: value[0] for name, value in found.items()}
+
+    return jax.lax.map(one, J.x, batch_size=how.examples)
+
+
+def _numbers(how: How, J: Batch) -> dict[str, jax.Array]:
+    if how.method == "partial":
+        return J._map(functools.partial(_partial, how.k))
+    if how.method == "density":
+        law = spectral_density(J, key=jax.random.key(0), samples=DENSITY_SAMPLES, steps=DENSITY_STEPS)
+        return {"density_grid": law.grid, "density": law.density, "density_error": law.density_error}
+    if how.quantities is None:
+        return {_MATRICES: J.map_verb(materialize)}
+    found = {name: probe_quantities[name](J) for name in how.quantities}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _partial(k: int, A: LinearOperator) -> dict[str, jax.Array]:
+    """The k largest singular values with residuals, and the Frobenius norm with its error, of one operator."""
+    steps = max(PARTIAL_STEPS, 2 * k + 20)
+    top = svds(A, k, steps=steps, restarts=PARTIAL_RESTARTS, rtol=PARTIAL_RTOL, key=jax.random.key(0))
+    norm = frobenius_estimate(A, key=jax.random.key(1), samples=NORM_SAMPLES)
+    return {
+        "largest_singular_values": top.S,
+        "residuals": top.residuals,
+        "frobenius": jnp.asarray(norm.value),
+        "frobenius_error": jnp.asarray(norm.error),
+    }
 
 
 _MATRICES = "matrices"
@@ -430,11 +583,6 @@ def _factorised(matrices: np.ndarray, quantities: tuple[str, ...]) -> dict[str, 
         values[~finite] = np.nan
         found[name] = values.astype({"f": np.float32, "c": np.complex64}[values.dtype.kind]) if single else values
     return found
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _measure(plan: _Plan, state: Any, inputs: Inputs) -> ByLayer[dict[str, jax.Array]]:
-    return plan(state, inputs)
 
 
 @jax.jit
