@@ -56,6 +56,7 @@ class PlainDisplay:
             self.spectra = {
                 layer: (values := measured["singular_values"]).reshape(-1, values.shape[-1]).mean(0, dtype=np.float64)
                 for layer, measured in spectra.items()
+                if "singular_values" in measured  # all of them
             }
         kind, now = line["kind"], time.monotonic()
         if kind in ("eval", "test") or now - self._shown.get(kind, -math.inf) >= self.period:
@@ -79,14 +80,13 @@ class PlainDisplay:
             if self.names["eval"] != "test":  # else the evaluation has just said it
                 self.note(f"{step}  test {measures(line)}")
         else:
-            largest, worst = (
-                max(line["layers"].items(), key=lambda layer: math.inf if layer[1][name] is None else layer[1][name])
-                for name in ("sigma_max", "cond")
-            )
-            self.note(
-                f"{step}  spectra: largest σ_max {short(largest[1]['sigma_max'])} in {largest[0]}, "
-                f"largest cond {short(worst[1]['cond'])} in {worst[0]}"
-            )
+            found = []
+            for name, title in (("sigma_max", "σ_max"), ("cond", "cond")):
+                known = {layer: numbers for layer, numbers in line["layers"].items() if name in numbers}
+                if known:
+                    layer = max(known, key=lambda layer: math.inf if known[layer][name] is None else known[layer][name])
+                    found.append(f"largest {title} {cell(known[layer], name)} in {layer}")
+            self.note(f"{step}  spectra: {', '.join(found)}")
 
     def remaining(self, step: int) -> float:
         """Seconds to the last step at the present pace."""
@@ -136,7 +136,7 @@ class LiveDisplay(PlainDisplay):
             table.add_column(title, justify="right")
         table.add_column("singular values, largest first")
         for layer, numbers in line["layers"].items():
-            cells = [short(numbers[column]) for column in COLUMNS]
+            cells = [cell(numbers, column) for column in COLUMNS]
             table.add_row(layer, *cells, sparkline(self.spectra[layer]) if layer in self.spectra else "")
         return table
 
@@ -198,6 +198,21 @@ def short(value: float | None) -> str:
         ('0.123', '1.23e+06', '∞')
     """
     return "∞" if value is None else f"{value:.3g}"
+
+
+def cell(numbers: dict[str, float | None], name: str) -> str:
+    """A number of a layer, with the bound within which it is known unless it is exact; "–" where there is none.
+
+    Example:
+        >>> cell({"cond": 3.0}, "cond"), cell({"sigma_max": 2.0, "sigma_max_within": 0.01}, "sigma_max")
+        ('3', '2 ± 0.01')
+        >>> cell({}, "cond")
+        '–'
+    """
+    if name not in numbers:
+        return "–"
+    within = f" ± {short(numbers[f'{name}_within'])}" if f"{name}_within" in numbers else ""
+    return short(numbers[name]) + within
 
 
 def clock(seconds: float) -> str:

@@ -45,6 +45,8 @@ def explain(model: Any, params: Arrays, inputs: jax.Array, gradient: Arrays, spe
             text = f"every layer is finite and the loss of what the last, {culprit!r}, gives is not"
     numbers = spectra["layers"].get(culprit) if spectra else None
     if spectra and numbers:
-        shown = ", ".join(f"{name} {short(numbers[name])}" for name in ("sigma_max", "sigma_min", "cond"))
+        shown = ", ".join(
+            f"{name} {short(numbers[name])}" for name in ("sigma_max", "sigma_min", "cond") if name in numbers
+        )
         text += f"; its last spectrum, at step {spectra['step']}: {shown}"
     return text

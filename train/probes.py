@@ -23,7 +23,7 @@ from train.config import TrainConfig, due
 from train.errors import ConfigError
 from train.metrics import number
 from train.sharding import first_device
-from train.spectrum_summary import summarize
+from train.spectrum_summary import summarize, summarize_partial
 from train.state import ModelDef, TrainState
 from train.tasks import Task
 
@@ -103,14 +103,19 @@ def share(text: str) -> float | None:
 
 
 def summary(spectra: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, float | None]]:
-    """Each layer's singular values in a few numbers (`train.spectrum_summary.summarize`); None where one is not finite.
+    """Each layer in a few numbers, of all singular values (`train.spectrum_summary.summarize`) or of those that were
+    found (`summarize_partial`), where every number has its bound or error beside it; None where one is not finite.
 
     Example:
         >>> summary({"stem": {"singular_values": np.array([[2.0, 1.0, 1.0], [2.0, 1.0, 1.0]])}})["stem"]["stable_rank"]
         1.5
     """
+
+    def numbers(measured: dict[str, np.ndarray]) -> dict[str, float]:
+        return summarize(measured["singular_values"]) if "singular_values" in measured else summarize_partial(measured)
+
     return {
-        layer: {name: number(np.float32(value)) for name, value in summarize(measured["singular_values"]).items()}
+        layer: {name: number(np.float32(value)) for name, value in numbers(measured).items()}
         for layer, measured in spectra.items()
     }
 

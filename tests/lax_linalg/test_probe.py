@@ -291,7 +291,7 @@ def test_non_finite_spectra_name_their_layers(x):
     model.layers[1].kernel[...] = jnp.full((5, 5), jnp.nan)
     probe.submit(0, model)
     (record,) = probe.wait()
-    assert record.nonfinite == ("layers/1", "end_to_end")
+    assert record.nonfinite == ("layers/1", "head", "end_to_end")  # the head's input is NaN
 
 
 def test_linen_and_plain_functions(x):

@@ -226,7 +226,7 @@ def test_inputs_that_are_not_one_array_are_refused_with_the_remedy(x):
             call([jnp.tanh], x)
 
 
-@pytest.mark.parametrize(("page", "count"), [("your_model.md", 5), ("spectra.md", 1)])
+@pytest.mark.parametrize(("page", "count"), [("your_model.md", 6), ("spectra.md", 1)])
 def test_the_code_of_a_page_prints_what_the_page_says(page, count):
     assert len(blocks(page)) == count
     for code, expected in blocks(page):
