@@ -13,6 +13,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+import chex
 import hypothesis
 import jax
 import pytest
@@ -34,6 +35,12 @@ def x64():
     """Run one test in double precision."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _traces_are_counted_anew():
+    """`chex.assert_max_traces` counts over all parameters of a test."""
+    chex.clear_trace_counter()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -106,7 +107,9 @@ def _make_gradient(
     def objective(params: Arrays, rest: Arrays, batch: Arrays, step: jax.Array):
         model: Any = definition.merge(params, rest)
         model.train()
-        measures = {name: jnp.mean(values) for name, values in task.per_example(model, batch).items()}
+        of_examples = task.per_example(model, batch)
+        chex.assert_shape(list(of_examples.values()), (config.batch_size,))  # a task may be a plugin's
+        measures = {name: jnp.mean(values) for name, values in of_examples.items()}
         measures["penalty"] = jax.lax.stop_gradient(penalty(params)) if decoupled else penalty(params)
         total = measures["loss"] + (0 if decoupled else strength(step) * measures["penalty"])
         return total, (measures, split(model)[2])
@@ -152,15 +155,13 @@ def _make_update(
         for name, slope in decay.items():
             updates[name] = updates[name] - (factors[name] * rate * slope).astype(slope.dtype)
         params = optax.apply_updates(state.params, updates)
+        before, after = (state.params, state.rest, state.opt_state), (params, rest, opt_state)
+        chex.assert_trees_all_equal_shapes_and_dtypes(before, after)  # so may the optimiser and the model
 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(total) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(decay))
         accept = finite & (state.nonfinite == 0) if stop else finite
-        params, rest, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(accept, new, old),
-            (params, rest, opt_state),
-            (state.params, state.rest, state.opt_state),
-        )
+        params, rest, opt_state = jax.tree.map(lambda new, old: jnp.where(accept, new, old), after, before)
         nonfinite = state.nonfinite + jnp.where(finite, 0, 1)
         metrics = measures | {"grad_norm": norm, "learning_rate": rate, "nonfinite": nonfinite}
         step = state.step + (accept.astype(jnp.int32) if stop else 1)

@@ -6,6 +6,7 @@ import gc
 import shutil
 import warnings
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,8 +131,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_the_damaged_one(run, copy):
         summary = train_and_evaluate(small(copy, steps=30), copy)
     assert summary["resumed_from"] == 20
     assert (run / "metrics.jsonl").read_bytes() == (copy / "metrics.jsonl").read_bytes()
-    one, other = saved_arrays(run, 30), saved_arrays(copy, 30)
-    assert all(np.array_equal(one[name], other[name]) for name in one)
+    chex.assert_trees_all_equal(saved_arrays(run, 30), saved_arrays(copy, 30))
 
 
 def test_none_usable_is_an_error_and_nothing_is_moved(copy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import chex
 import numpy as np
 import pytest
 
@@ -26,9 +27,7 @@ def test_a_budget_changes_nothing_but_when_spectra_are_taken(tmp_path, monkeypat
         train_and_evaluate(small(tmp_path / name, **changes), tmp_path / name)
     plain, budget = lines(tmp_path / "plain"), lines(tmp_path / "budget")
     assert [line for line in budget if line["kind"] != "spectrum"] == plain
-    one, other = (saved_arrays(tmp_path / name, 40) for name in ("plain", "budget"))
-    for name in one:
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    chex.assert_trees_all_equal(*(saved_arrays(tmp_path / name, 40) for name in ("plain", "budget")))
     steps = [line["step"] for line in budget if line["kind"] == "spectrum"]
     assert steps[0] == 0
     assert all(step % 2 == 0 for step in steps)
