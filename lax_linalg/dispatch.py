@@ -263,9 +263,9 @@ def require_finite(A: Any, verb_name: str) -> jax.Array | None:
             if known is None:
                 hidden.append(every)
         if bad:
+            what = "numbers" if A is leaf else f"parameters of the {type(A).__name__} matrix"
             raise NonFiniteError(
-                f"{verb_name} needs finite numbers, but {bad} of {leaf.size} parameters of the {type(A).__name__} "
-                "matrix are NaN or infinite"
+                f"{verb_name} needs finite numbers, but {bad} of {leaf.size} {what} are NaN or infinite"
             )
     return functools.reduce(jnp.logical_and, hidden) if hidden else None
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.dispatch import require_finite, require_square
+from lax_linalg.dispatch import of_finite, require_square
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.operators.bidiagonal import Bidiagonal
@@ -92,8 +92,10 @@ def project(A: MatrixLike, onto: type | str | LinearOperator, *, rank: int | Non
     Source: Higham, Matrix nearness problems and applications (1989); Van Loan & Pitsianis, Approximation with Kronecker
     products (1993), for `Kronecker`.
     """
-    A = as_operator(A)
-    require_finite(A, "project")
+    return of_finite("project", (as_operator(A),), lambda A: _project(A, onto, rank))
+
+
+def _project(A: LinearOperator, onto: Any, rank: int | None) -> Projection:
     if isinstance(onto, Window) or onto in (Convolution, LocallyConnected):
         return _onto_window(A, onto)
     if isinstance(onto, (BlockDiagonal, Kronecker)):

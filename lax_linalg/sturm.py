@@ -72,7 +72,8 @@ def count_below(z: jax.Array, x: jax.Array) -> jax.Array:
 def bidiagonal_singular_values(z: jax.Array) -> jax.Array:
     """Singular values, descending, of the bidiagonal matrix with entries z as in `count_below`.
 
-    Each value has the relative accuracy of the entries, which no method that forms the matrix reaches.
+    Each value has the relative accuracy of the entries, which no method that forms the matrix reaches. NaN unless all
+    entries are finite.
 
     Cost: O(n²) per bit, O(n) memory.
 
@@ -85,7 +86,8 @@ def bidiagonal_singular_values(z: jax.Array) -> jax.Array:
     smaller = jnp.arange(n)[::-1]  # how many singular values are smaller than the wanted one
     bits = 8 * z.dtype.itemsize - 1
     values = first_without(lambda x: count_below(z, x) <= smaller, jnp.zeros_like(z[:n]), bits)
-    return jnp.where(values > jnp.finfo(z.dtype).tiny, values, 0)
+    values = jnp.where(values > jnp.finfo(z.dtype).tiny, values, 0)
+    return jnp.where(jnp.isfinite(z).all(), values, jnp.nan)
 
 
 SHIFT = 2.0**-40

@@ -78,7 +78,7 @@ def condition_of_triangle(t: jax.Array) -> jax.Array:
         return jnp.sqrt(1 + jnp.sum(jnp.abs(x) ** 2)) * jnp.sqrt(1 + jnp.sum(jnp.abs(y) ** 2))
 
     kappa = jax.lax.map(vector_norms, index)
-    return jnp.where(jnp.isfinite(kappa), kappa, jnp.inf)
+    return jnp.where(jnp.isfinite(kappa) | ~jnp.isfinite(t).all(), kappa, jnp.inf)
 
 
 @verb(algorithm="Condition number of LAPACK's unit eigenvectors.", cost="O(35 n³)", square=True)
@@ -108,8 +108,8 @@ def eigenvector_condition_number(A: LinearOperator) -> jax.Array:
     Source: Trefethen & Embree, Spectra and Pseudospectra (2005), Theorem 2.3 and § 52.
     """
     s = platform.svdvals(platform.eig(dense(A))[1])
-    least = jnp.where(s[-1] > 0, s[-1], 1)
-    return jnp.where(s[-1] > 0, s[0] / least, jnp.inf)
+    least = jnp.where(s[-1] == 0, 1, s[-1])
+    return jnp.where(s[-1] == 0, jnp.inf, s[0] / least)
 
 
 @eigenvector_condition_number.rule(Diagonal, cost="O(1)")

@@ -68,7 +68,7 @@ def _curve(lam: jax.Array, k: jax.Array, left: jax.Array, odd: jax.Array) -> jax
     )
     # the product where both factors are in range (for integers it is exact), their logarithms elsewhere
     power = jnp.where(left == 0, 1, modulus ** jnp.maximum(left, 0))
-    log_modulus = jnp.log(jnp.where(modulus > 0, modulus, 1))
+    log_modulus = jnp.log(jnp.where(modulus == 0, 1, modulus))
     in_range = (modulus == 0) | ((power > 0) & jnp.isfinite(power) & jnp.isfinite(binomial))
     moduli = jnp.where(in_range, binomial * power, jnp.exp(log_binomial + left * log_modulus))
     if jnp.issubdtype(lam.dtype, jnp.complexfloating):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from lax_linalg import platform
-from lax_linalg.dispatch import require_finite
+from lax_linalg.dispatch import of_finite, require_finite
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.operators.batch import Batch
@@ -164,7 +164,6 @@ def spectral_density(
         one = functools.partial(spectral_density, of=of, samples=samples, steps=steps, grid=grid, width=width)
         keys = jax.random.split(key, len(A))
         return jax.vmap(lambda x, key: one(A.make(x, *A.args), key=key))(A.x, keys)
-    fine, coarse = quadrature_rules(A, key, of=of, samples=samples, steps=steps, name="spectral_density")
     points = grid if isinstance(grid, int) else None
     if points is not None and points < 2:
         raise DimensionMismatch(f"spectral_density: the grid needs at least 2 points, got {points}")
@@ -172,18 +171,23 @@ def spectral_density(
         raise DimensionMismatch(f"spectral_density: the grid is an array [g], got shape {list(jnp.shape(grid))}")
     if width is not None and not isinstance(width, Tracer) and not float(width) > 0:
         raise DimensionMismatch(f"spectral_density: the width must be positive, got {width}")
-    return _on_grid(fine, coarse, None if points else jnp.asarray(grid), points, width, of == "singular_values")
+
+    def estimated(A: LinearOperator) -> SpectralDensity:
+        fine, coarse = quadrature_rules(A, key, of=of, samples=samples, steps=steps, name="spectral_density")
+        return _on_grid(fine, coarse, None if points else jnp.asarray(grid), points, width, of == "singular_values")
+
+    return of_finite("spectral_density", (as_operator(A),), estimated)
 
 
 def quadrature_rules(
-    A: MatrixLike, key: jax.Array, *, of: str, samples: int, steps: int, name: str
+    A: LinearOperator, key: jax.Array, *, of: str, samples: int, steps: int, name: str
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """Gauss rules (nodes, weights), each [samples, steps], of the spectrum of A, and those of two thirds of the steps.
 
     Example:
         >>> import jax
         >>> (nodes, weights), _ = quadrature_rules(
-        ...     jnp.eye(3), jax.random.key(0), of="eigenvalues", samples=1, steps=3, name="example")
+        ...     as_operator(jnp.eye(3)), jax.random.key(0), of="eigenvalues", samples=1, steps=3, name="example")
         >>> print(nodes.round(3)[0, 0], weights.sum().round(3))
         1.0 1.0
     """
@@ -191,11 +195,9 @@ def quadrature_rules(
         raise UnknownNameError.of("spectrum", of, KINDS)
     if samples < 1 or steps < 1:
         raise DimensionMismatch(f"{name} needs at least one sample and one step, got {samples} and {steps}")
-    A = as_operator(A)
     m, n = A.shape
     if min(m, n) == 0:
         raise DimensionMismatch(f"{name}: a {m}×{n} matrix has no spectrum")
-    require_finite(A, name)
     if of == "eigenvalues":
         require_hermitian(A, key, name)
     elif m < n:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.concrete import require_differentiable
-from lax_linalg.dispatch import require_finite, require_square
+from lax_linalg.dispatch import of_finite, require_square
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.spectra.density import Estimate, estimate_from, quadrature_rules, rule_sums
@@ -56,7 +56,6 @@ def trace_estimate(A: MatrixLike, *, key: jax.Array, samples: int = 32, method: 
     """
     A = as_operator(A)
     require_square(A, "trace_estimate")
-    require_finite(A, "trace_estimate")
     if method not in METHODS:
         raise UnknownNameError.of("trace estimator", method, METHODS)
     if samples < 2:
@@ -68,8 +67,9 @@ def trace_estimate(A: MatrixLike, *, key: jax.Array, samples: int = 32, method: 
             raise LinearAlgebraError(
                 "XTrace needs the package matfree: pip install matfree, or ask for method='hutchinson'"
             ) from None
-        return _xtrace(A, key, max(1, min(samples // 2, A.shape[0])))
-    return _hutchinson(A, key, samples)
+        vectors = max(1, min(samples // 2, A.shape[0]))
+        return of_finite("trace_estimate", (A,), lambda A: _xtrace(A, key, vectors))
+    return of_finite("trace_estimate", (A,), lambda A: _hutchinson(A, key, samples))
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -158,9 +158,7 @@ def frobenius_estimate(A: MatrixLike, *, key: jax.Array, samples: int = 32) -> E
     """
     if samples < 2:
         raise DimensionMismatch(f"frobenius_estimate needs at least 2 samples for an error estimate, got {samples}")
-    A = as_operator(A)
-    require_finite(A, "frobenius_estimate")
-    return _frobenius(A, key, samples)
+    return of_finite("frobenius_estimate", (as_operator(A),), lambda A: _frobenius(A, key, samples))
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -210,8 +208,7 @@ def spectral_sum_estimate(
 
     Source: Ubaru, Chen & Saad, SIAM J. Matrix Anal. Appl. 38 (2017).
     """
-    fine, coarse = quadrature_rules(A, key, of=of, samples=samples, steps=steps, name="spectral_sum_estimate")
-    return _total(A, fine, coarse, f)
+    return _total("spectral_sum_estimate", A, f, key=key, of=of, samples=samples, steps=steps)
 
 
 def logdet_estimate(A: MatrixLike, *, key: jax.Array, samples: int = 16, steps: int = 64) -> Estimate:
@@ -239,8 +236,7 @@ def logdet_estimate(A: MatrixLike, *, key: jax.Array, samples: int = 16, steps: 
 
     Source: Ubaru, Chen & Saad, SIAM J. Matrix Anal. Appl. 38 (2017).
     """
-    fine, coarse = quadrature_rules(A, key, of="eigenvalues", samples=samples, steps=steps, name="logdet_estimate")
-    return _log_total(A, fine, coarse)
+    return _log_total("logdet_estimate", A, key=key, of="eigenvalues", samples=samples, steps=steps)
 
 
 def log_volume_estimate(A: MatrixLike, *, key: jax.Array, samples: int = 16, steps: int = 64) -> Estimate:
@@ -269,14 +265,11 @@ def log_volume_estimate(A: MatrixLike, *, key: jax.Array, samples: int = 16, ste
 
     Source: Ubaru, Chen & Saad, SIAM J. Matrix Anal. Appl. 38 (2017).
     """
-    fine, coarse = quadrature_rules(
-        A, key, of="singular_values", samples=samples, steps=steps, name="log_volume_estimate"
-    )
-    return _log_total(A, fine, coarse)
+    return _log_total("log_volume_estimate", A, key=key, of="singular_values", samples=samples, steps=steps)
 
 
-def _log_total(A: MatrixLike, fine: Any, coarse: Any) -> Estimate:
-    total = _total(A, fine, coarse, jnp.log)
+def _log_total(name: str, A: MatrixLike, **options: Any) -> Estimate:
+    total = _total(name, A, jnp.log, **options)
     value = jnp.asarray(total.value)
     regular = jnp.isfinite(jax.lax.stop_gradient(value))
     require_differentiable(
@@ -285,10 +278,13 @@ def _log_total(A: MatrixLike, fine: Any, coarse: Any) -> Estimate:
     return total
 
 
-def _total(A: MatrixLike, fine: Any, coarse: Any, f: Callable[[jax.Array], jax.Array]) -> Estimate:
-    k = min(as_operator(A).shape)
-    mean = estimate_from(rule_sums(fine, f), rule_sums(coarse, f))
-    return Estimate(k * mean.value, k * mean.standard_error, k * mean.quadrature_error)
+def _total(name: str, A: MatrixLike, f: Callable[[jax.Array], jax.Array], **options: Any) -> Estimate:
+    def estimated(A: LinearOperator) -> Estimate:
+        fine, coarse = quadrature_rules(A, name=name, **options)
+        mean, k = estimate_from(rule_sums(fine, f), rule_sums(coarse, f)), min(A.shape)
+        return Estimate(k * mean.value, k * mean.standard_error, k * mean.quadrature_error)
+
+    return of_finite(name, (as_operator(A),), estimated)
 
 
 def _signs(key: jax.Array, n: int, samples: int, dtype: Any) -> jax.Array:

@@ -129,8 +129,8 @@ def safe_sqrt(x: jax.Array) -> jax.Array:
         >>> print(jax.grad(safe_sqrt)(0.0), safe_sqrt(4.0))
         0.0 2.0
     """
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+    zero = x <= 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
 
 
 def _unit(w: jax.Array, length: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg import platform
+from lax_linalg.dispatch import of_finite
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.batch import Batch
 from lax_linalg.verbs.basic import compute_dtype
@@ -49,6 +50,7 @@ def lyapunov_exponents(steps: jax.Array | Batch, *, k: int | None = None, burn_i
 
     Raises:
         DimensionMismatch: unless steps is [T, n, n] with T > burn_in and 0 < k ≤ n.
+        NonFiniteError: on NaN or infinity; the results are NaN under ``jit``.
 
     Cost: O(T n² k) FLOPs, one scan.
 
@@ -67,15 +69,18 @@ def lyapunov_exponents(steps: jax.Array | Batch, *, k: int | None = None, burn_i
     if not 0 <= burn_in < total:
         raise DimensionMismatch(f"burn_in must be between 0 and T − 1 = {total - 1}, got {burn_in}")
 
-    def advance(basis: jax.Array, members: Any) -> tuple[jax.Array, jax.Array]:
-        basis, R = jnp.linalg.qr(_applied(steps, members, basis))
-        return basis, jnp.log(jnp.abs(jnp.diagonal(R)))
+    def followed(steps: jax.Array | Batch) -> Lyapunov:
+        def advance(basis: jax.Array, members: Any) -> tuple[jax.Array, jax.Array]:
+            basis, R = jnp.linalg.qr(_applied(steps, members, basis))
+            return basis, jnp.log(jnp.abs(jnp.diagonal(R)))
 
-    _, growth = jax.lax.scan(advance, jnp.eye(n, k, dtype=compute_dtype(steps.dtype)), _members(steps))
-    growth = growth[burn_in:]
-    exponents = jnp.mean(growth, axis=0)
-    order = jnp.argsort(-exponents)
-    return Lyapunov(exponents[order], _standard_error(growth)[order], growth[:, order])
+        _, growth = jax.lax.scan(advance, jnp.eye(n, k, dtype=compute_dtype(steps.dtype)), _members(steps))
+        growth = growth[burn_in:]
+        exponents = jnp.mean(growth, axis=0)
+        order = jnp.argsort(-exponents)
+        return Lyapunov(exponents[order], _standard_error(growth)[order], growth[:, order])
+
+    return of_finite("lyapunov_exponents", (steps,), followed)
 
 
 class FiniteTimeLyapunov(NamedTuple):
@@ -119,6 +124,7 @@ def finite_time_lyapunov(
 
     Raises:
         DimensionMismatch: unless steps is [T, n, n], max_passes ≥ 1.
+        NonFiniteError: on NaN or infinity; the results are NaN under ``jit``.
 
     Cost: O(T n³) FLOPs a sweep, O(T n²) memory.
 
@@ -132,11 +138,17 @@ def finite_time_lyapunov(
     Source: Stewart, On graded QR decompositions of products of matrices, ETNA 3 (1995), for the sweeps; Eisenstat &
         Ipsen, SIAM J. Numer. Anal. 32 (1995), for the multiplicative perturbation bound.
     """
-    total, n = _require_steps(steps, "finite_time_lyapunov")
+    _, n = _require_steps(steps, "finite_time_lyapunov")
     if max_passes < 1:
         raise DimensionMismatch(f"max_passes must be ≥ 1, got {max_passes}")
     dtype = compute_dtype(steps.dtype)
     tol = 100 * n * float(jnp.finfo(dtype).eps) if tol is None else tol
+
+    return of_finite("finite_time_lyapunov", (steps,), lambda steps: _product(steps, tol, max_passes))
+
+
+def _product(steps: jax.Array | Batch, tol: float, max_passes: int) -> FiniteTimeLyapunov:
+    (total, n, _), dtype = steps.shape, compute_dtype(steps.dtype)
 
     def sweep(factors: Any, applied: Any) -> jax.Array:
         def advance(basis: jax.Array, member: Any) -> tuple[jax.Array, jax.Array]:
@@ -179,7 +191,7 @@ def _graded(R: jax.Array) -> tuple[jax.Array, jax.Array]:
     finite = jnp.isfinite(U).all()
     s = platform.svdvals(jnp.where(finite, U, jnp.eye(n, dtype=R.dtype)))
     bound = jnp.maximum(jnp.log(s[0]), -jnp.log(s[-1]))
-    return logs, jnp.where(finite, bound, jnp.inf)
+    return logs, jnp.where(finite, bound, jnp.where(jnp.isnan(logs).any(), jnp.nan, jnp.inf))
 
 
 def _require_steps(steps: jax.Array | Batch, name: str) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.convolution import Convolution
 from lax_linalg.operators.convolution_symbols import by_fourier, stacks
 from lax_linalg.operators.window import Window
+from lax_linalg.spectra.krylov import safe_sqrt
 from lax_linalg.verbs.basic import compute_dtype, dense
 from lax_linalg.verbs.norms import opnorm
 
@@ -98,7 +99,7 @@ def _(A: Convolution, *, iterations: int = 8) -> NormBound:
     # ‖A‖₂² ≤ ‖|A|‖₁ ‖|A|‖_∞, sums of at most K cin or K cout numbers
     slack = 1 + (taps * max(A.in_channels, A.out_channels) + 16) * u
     positive = A.with_kernel(jnp.abs(kernel))
-    schur = _root(opnorm(positive, 1)) * _root(opnorm(positive, jnp.inf)) * slack
+    schur = safe_sqrt(opnorm(positive, 1)) * safe_sqrt(opnorm(positive, jnp.inf)) * slack
     upper = jnp.minimum(upper, schur)
     if around is A:
         return NormBound(jnp.max(jnp.stack([b.lower for b in bounds])), upper)
@@ -124,12 +125,7 @@ def _frobenius(x: jax.Array) -> jax.Array:
     square = jnp.abs(x) ** 2
     rows = jnp.einsum("...mn,n->...m", square, jnp.ones(x.shape[-1], square.dtype), precision="highest")
     total = jnp.einsum("...m,m->...", rows, jnp.ones(x.shape[-2], square.dtype), precision="highest")
-    return _root(total)
-
-
-def _root(x: jax.Array) -> jax.Array:
-    """√x with gradient 0 at 0."""
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
+    return safe_sqrt(total)
 
 
 def _gram_bound(blocks: jax.Array, iterations: int, error: Any) -> NormBound:

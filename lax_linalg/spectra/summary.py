@@ -39,7 +39,7 @@ def summary(singular_values: jax.Array) -> SpectrumSummary:
         singular_values: [..., k], non-negative, in any order along the last axis, k ≥ 1.
 
     Returns:
-        A `SpectrumSummary` of arrays [...]. For the zero matrix the ranks are 0.
+        A `SpectrumSummary` of arrays [...]. For the zero matrix the ranks are 0; a NaN makes all of them NaN.
 
     Cost: O(k log k).
 
@@ -53,16 +53,16 @@ def summary(singular_values: jax.Array) -> SpectrumSummary:
     """
     s = jnp.asarray(singular_values)
     largest, smallest = s.max(-1), s.min(-1)
-    nonzero = largest > 0
-    scaled = s / jnp.where(nonzero, largest, 1)[..., None]  # against overflow of the squares
-    p = scaled / jnp.where(nonzero, scaled.sum(-1), 1)[..., None]
-    entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0), axis=-1)
+    zero = largest == 0
+    scaled = s / jnp.where(zero, 1, largest)[..., None]  # against overflow of the squares
+    p = scaled / jnp.where(zero, 1, scaled.sum(-1))[..., None]
+    entropy = -jnp.sum(jnp.where(p == 0, 0, p * jnp.log(jnp.where(p == 0, 1, p))), axis=-1)
     return SpectrumSummary(
         sigma_max=largest,
         sigma_median=jnp.median(s, axis=-1),
         sigma_min=smallest,
-        cond=jnp.where(smallest > 0, largest / jnp.where(smallest > 0, smallest, 1), jnp.inf),
+        cond=jnp.where(smallest == 0, jnp.inf, largest / jnp.where(smallest == 0, 1, smallest)),
         stable_rank=jnp.sum(scaled**2, axis=-1),
-        effective_rank=jnp.where(nonzero, jnp.exp(entropy), 0),
+        effective_rank=jnp.where(zero, 0, jnp.exp(entropy)),
         log_volume=jnp.sum(jnp.log(s), axis=-1),
     )

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg import platform
-from lax_linalg.dispatch import require_finite
+from lax_linalg.dispatch import of_finite
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.verbs.basic import compute_dtype
@@ -93,7 +93,6 @@ def svds(
     (SIAM J. Sci. Comput. 2005), for the restart.
     """
     A = as_operator(A)
-    require_finite(A, "svds")
     m, n = A.shape
     if not 1 <= k <= min(m, n):
         raise DimensionMismatch(f"svds of a {m}×{n} matrix gives 1 to {min(m, n)} values, k = {k} was asked for")
@@ -106,11 +105,15 @@ def svds(
     steps = min(steps, m, n)
     plan = _Plan(k, which == "smallest", steps, 0 if steps == min(m, n) else restarts, rtol)
     key = jax.random.key(0) if key is None else key
-    if m < n:  # on the tall side all n steps leave no residual
-        V, S, U, residuals = _checked_triplets(plan, A.H, key)
-    else:
-        U, S, V, residuals = _checked_triplets(plan, A, key)
-    return PartialSVD(U, S, V.conj().T, residuals)
+
+    def found(A: LinearOperator) -> PartialSVD:
+        if m < n:  # on the tall side all n steps leave no residual
+            V, S, U, residuals = _checked_triplets(plan, A.H, key)
+        else:
+            U, S, V, residuals = _checked_triplets(plan, A, key)
+        return PartialSVD(U, S, V.conj().T, residuals)
+
+    return of_finite("svds", (A,), found)
 
 
 class _Plan(NamedTuple):
@@ -172,7 +175,7 @@ def _triplets(plan: _Plan, A: LinearOperator, key: jax.Array) -> tuple[jax.Array
         if plan.smallest:
             P, s, Q = P[:, ::-1], s[::-1], Q[:, ::-1]
         residual = beta * jnp.abs(P[-1])
-        finished = jnp.all(residual[:k] <= rtol * jnp.max(s))
+        finished = ~jnp.any(residual[:k] > rtol * jnp.max(s))  # a NaN stops, too
         U, V = state.U @ P, state.V.at[:, :p].set(state.V[:, :p] @ Q)
         keep = jnp.arange(p) < kept
         stop = finished | (state.cycle >= plan.restarts)

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from lax_linalg.dispatch import verb
+from lax_linalg.concrete import undefined_unless
+from lax_linalg.dispatch import require_finite, verb
 from lax_linalg.errors import DenseLimitError
 from lax_linalg.operators.base import LinearOperator, as_operator
 
@@ -129,11 +130,15 @@ def factored_side(limit: int) -> contextlib.AbstractContextManager[None]:
 def dense(A: LinearOperator) -> jax.Array:
     """The guarded dense fallback: entries in a dtype that factorisations run in (half precision becomes float32).
 
+    Where finite parameters give an entry that overflows it raises `NonFiniteError`; under ``jit`` all entries are NaN.
+
     Example:
         >>> import jax.numpy as jnp
         >>> dense(jnp.ones((2, 2), jnp.bfloat16)).dtype
         dtype('float32')
     """
+    from lax_linalg.operators.dense import Dense
+
     A, limit = as_operator(A), _factored_side.value
     if limit is not None:
         if min(A.shape) > limit:
@@ -141,7 +146,11 @@ def dense(A: LinearOperator) -> jax.Array:
             raise DenseLimitError(f"a {m}×{n} matrix would be factorised, the limit is a smaller side of {limit}")
         require_dense(A, compute_dtype(A.dtype))
     array = materialize(A._computed())
-    return array.astype(compute_dtype(array.dtype))
+    array = array.astype(compute_dtype(array.dtype))
+    if isinstance(A, Dense):  # the verb has looked at its entries
+        return array
+    finite = require_finite(array, f"work on the materialised {type(A).__name__}")
+    return array if finite is None else undefined_unless(finite, array)
 
 
 def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:

@@ -36,10 +36,10 @@ def scaled_norm(x: jax.Array, p: float = 2) -> jax.Array:
     if not p > 0:
         raise UnknownNameError(f"norm: p must be positive or inf, got {p}")
     largest = jax.lax.stop_gradient(jnp.max(a))
-    unit = jnp.where(largest > 0, largest, 1)
+    unit = jnp.where(largest == 0, 1, largest)
     total = jnp.sum((a / unit) ** p)
-    safe = jnp.where(total > 0, total, 1)
-    return jnp.where(total > 0, unit * safe ** (1 / p), 0)
+    safe = jnp.where(total == 0, 1, total)
+    return jnp.where(total == 0, 0, unit * safe ** (1 / p))
 
 
 @verb(algorithm="Scaled sum over the materialised entries.", cost="O(mn)")
@@ -117,8 +117,8 @@ def cond(A: LinearOperator, p: float = 2) -> jax.Array:
         return jnp.zeros((), jnp.finfo(compute_dtype(A.dtype)).dtype)
     if p == 2:
         s = svdvals(A)
-        smallest = jnp.where(s[-1] > 0, s[-1], 1)
-        return jnp.where(s[-1] > 0, s[0] / smallest, jnp.inf)
+        smallest = jnp.where(s[-1] == 0, 1, s[-1])
+        return jnp.where(s[-1] == 0, jnp.inf, s[0] / smallest)
     from lax_linalg.verbs.solve import inv
 
     def product(A: LinearOperator) -> jax.Array:

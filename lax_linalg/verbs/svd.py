@@ -91,7 +91,7 @@ def rank(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
         rtol: relative threshold; max(m, n) ε unless given.
 
     Returns:
-        The numerical rank, an int32 scalar.
+        The numerical rank, an int32 scalar; under ``jit`` −1 for a matrix that is not finite.
 
     Example:
         >>> import jax.numpy as jnp, lax_linalg as la
@@ -102,7 +102,7 @@ def rank(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     if s.size == 0:
         return jnp.zeros((), jnp.int32)
     tol = max(A.shape) * jnp.finfo(s.dtype).eps if rtol is None else rtol
-    return jnp.sum(s > tol * s[0], dtype=jnp.int32)
+    return jnp.where(jnp.isnan(s[0]), -1, jnp.sum(s > tol * s[0], dtype=jnp.int32))
 
 
 @verb(algorithm="Last right singular vectors of the materialised matrix.", cost="O(mn max(m, n))")

@@ -6,7 +6,6 @@ A check takes the operator, the `Reference` made from the dense matrix, and a na
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -99,20 +98,6 @@ def arrays(result: Any) -> Any:
 
 
 jitted = Transformed(jax.jit)
-
-
-def vmapped(other: la.LinearOperator) -> Transformed:
-    """The verbs under `jit` of `vmap`, over the operator and another one of the same structure."""
-
-    def transform(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        @functools.wraps(f)
-        def second(A: Any) -> Any:
-            stack = jax.tree.map(lambda *x: jax.numpy.stack(x), other, A)
-            return jax.tree.map(lambda x: x[1], jax.jit(jax.vmap(f))(stack))
-
-        return second
-
-    return Transformed(transform)
 
 
 def _array(A: Any) -> np.ndarray:
