@@ -104,7 +104,8 @@ class SpectrumRecord:
             "density" and "density_error" [B, g].
         seconds: wall time from when the program's inputs were ready (and the probe before it done) to when its results
             lay on the host; without compilation.
-        nonfinite: the layers whose spectra hold NaN or infinity, in the model's order.
+        nonfinite: the layers whose spectra hold NaN or infinity, in the model's order: after the one that is at fault
+            come all that see its output.
         host_seconds: time that the host spent besides, on the submission and on factorisations.
         methods: path → "exact", "partial" or "density", what the layer's numbers are.
 

@@ -123,10 +123,6 @@ class Jacobian(LinearOperator):
         """J itself: its precision is that of f."""
         return self
 
-    def _numbers(self) -> list[Any]:
-        """Known parameters; of others the entries are looked at instead, which of a linear f are finite at any x."""
-        return [x for x in jax.tree.leaves(self) if not isinstance(x, Tracer)]
-
     def _describe(self) -> str:
         adverb = {
             (False, False): "",

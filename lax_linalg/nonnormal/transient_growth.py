@@ -85,9 +85,9 @@ def _follow(a: jax.Array, start: tuple[jax.Array, jax.Array], steps: int) -> tup
         power, log_scale = state
         power = a @ power
         norm = platform.svdvals(power)[0] if power.size else jnp.zeros((), log_scale.dtype)
-        safe = jnp.where(norm > 0, norm, 1)
+        safe = jnp.where(norm == 0, 1, norm)
         log_norm = log_scale + jnp.log(safe)
-        return (power / safe, log_norm), jnp.where(norm > 0, jnp.exp(log_norm), 0)
+        return (power / safe, log_norm), jnp.where(norm == 0, 0, jnp.exp(log_norm))
 
     return jax.lax.scan(advance, start, None, length=steps)
 

@@ -243,7 +243,7 @@ def dense_logabsdet(a: jax.Array) -> LogAbsDet:
     if a.shape == (2, 2):  # JAX takes the closed form, which over- and underflows; as a block of a larger matrix LU
         a = jnp.pad(a, (0, 1)).at[2, 2].set(1)
     sign, logabs = jnp.linalg.slogdet(a)
-    return LogAbsDet(logabs, sign)
+    return LogAbsDet(logabs, jnp.where(jnp.isnan(logabs), jnp.nan, sign))
 
 
 @verb(algorithm="Sum of logabs and the logarithm of the sign.", cost="cost of logabsdet", square=True)
