@@ -6,14 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+import lax_linalg as la
+
 QUANTITIES = ("sigma_max", "sigma_median", "sigma_min", "cond", "stable_rank", "effective_rank")
 
 
 def summarize(singular_values: np.ndarray) -> dict[str, float]:
-    """Summarise the spectra of one layer, each number the median over the probe inputs.
-
-    For one input: sigma_max = σ₁, sigma_median, sigma_min = σ_k, cond = σ₁/σ_k (infinite for a singular Jacobian),
-    stable_rank = Σσ²/σ₁², effective_rank = exp(−Σ p log p) with p = σ/Σσ. The zero matrix has rank 0 and cond ∞.
+    """Summarise the spectra of one layer, each number of `la.summary` the median over the probe inputs.
 
     Args:
         singular_values: [..., k], k ≥ 1, in any order; the median is over all leading axes.
@@ -26,25 +25,9 @@ def summarize(singular_values: np.ndarray) -> dict[str, float]:
     Example:
         >>> [round(value, 3) for value in summarize(np.array([2.0, 1.0, 1.0])).values()]  # in the order of QUANTITIES
         [2.0, 1.0, 1.0, 2.0, 1.5, 2.828]
-
-    Source: effective rank: Roy & Vetterli, The effective rank (EUSIPCO 2007), definition 1.
     """
-    s = np.atleast_2d(np.asarray(singular_values, np.float64))
-    largest, smallest = s.max(-1), s.min(-1)
-    scale = np.where(largest == 0, 1.0, largest)[..., None]
-    p = s / scale
-    p = p / np.where(largest == 0, 1.0, p.sum(-1))[..., None]
-    entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        each = {
-            "sigma_max": largest,
-            "sigma_median": np.median(s, axis=-1),
-            "sigma_min": smallest,
-            "cond": np.where(largest == 0, np.inf, largest / smallest),
-            "stable_rank": np.sum((s / scale) ** 2, axis=-1),
-            "effective_rank": np.where(largest == 0, 0.0, np.exp(entropy)),
-        }
-    return {name: float(np.median(each[name])) for name in QUANTITIES}
+    each = la.summary(np.asarray(singular_values, np.float64))
+    return {name: float(np.median(getattr(each, name))) for name in QUANTITIES}
 
 
 def summarize_partial(measured: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 
 class SpectrumSummary(NamedTuple):
@@ -32,14 +34,15 @@ class SpectrumSummary(NamedTuple):
     log_volume: jax.Array
 
 
-def summary(singular_values: jax.Array) -> SpectrumSummary:
+def summary(singular_values: ArrayLike) -> SpectrumSummary:
     """Largest, median, smallest, cond = σ₁/σ_k, stable rank Σσ²/σ₁², effective rank exp H(σ/Σσ), log-volume Σ log σ.
 
     Args:
         singular_values: [..., k], non-negative, in any order along the last axis, k ≥ 1.
 
     Returns:
-        A `SpectrumSummary` of arrays [...]. For the zero matrix the ranks are 0; a NaN makes all of them NaN.
+        A `SpectrumSummary` of arrays [...]: of NumPy's, in the precision of the argument, unless a JAX array is given.
+        For the zero matrix the ranks are 0; a NaN makes all of them NaN.
 
     Cost: O(k log k).
 
@@ -51,18 +54,23 @@ def summary(singular_values: jax.Array) -> SpectrumSummary:
     Source: stable rank: Rudelson & Vershynin (2007), doi:10.1145/1255443.1255449; effective rank: Roy & Vetterli,
     The effective rank (EUSIPCO 2007), definition 1.
     """
-    s = jnp.asarray(singular_values)
+    on: Any = jnp if isinstance(singular_values, jax.Array) else np
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _summary(on.asarray(singular_values), on)
+
+
+def _summary(s: Any, on: Any) -> SpectrumSummary:
     largest, smallest = s.max(-1), s.min(-1)
     zero = largest == 0
-    scaled = s / jnp.where(zero, 1, largest)[..., None]  # against overflow of the squares
-    p = scaled / jnp.where(zero, 1, scaled.sum(-1))[..., None]
-    entropy = -jnp.sum(jnp.where(p == 0, 0, p * jnp.log(jnp.where(p == 0, 1, p))), axis=-1)
+    scaled = s / on.where(zero, 1, largest)[..., None]  # against overflow of the squares
+    p = scaled / on.where(zero, 1, scaled.sum(-1))[..., None]
+    entropy = -on.sum(on.where(p == 0, 0, p * on.log(on.where(p == 0, 1, p))), axis=-1)
     return SpectrumSummary(
         sigma_max=largest,
-        sigma_median=jnp.median(s, axis=-1),
+        sigma_median=on.median(s, axis=-1),
         sigma_min=smallest,
-        cond=jnp.where(smallest == 0, jnp.inf, largest / jnp.where(smallest == 0, 1, smallest)),
-        stable_rank=jnp.sum(scaled**2, axis=-1),
-        effective_rank=jnp.where(zero, 0, jnp.exp(entropy)),
-        log_volume=jnp.sum(jnp.log(s), axis=-1),
+        cond=on.where(smallest == 0, on.inf, largest / on.where(smallest == 0, 1, smallest)),
+        stable_rank=on.sum(scaled**2, axis=-1),
+        effective_rank=on.where(zero, 0, on.exp(entropy)),
+        log_volume=on.sum(on.log(s), axis=-1),
     )
