@@ -55,6 +55,8 @@ class NotPositiveDefiniteError(LinearAlgebraError):
 class NonFiniteError(LinearAlgebraError):
     """The input holds NaN or infinity where a finite matrix is required.
 
+    Under ``jit`` and ``vmap``, where no number is known, results are NaN, truths False and counts −1 instead.
+
     Example:
         >>> raise NonFiniteError("svdvals: the matrix holds 1 NaN")
         Traceback (most recent call last):
