@@ -58,6 +58,7 @@ class Verb(Generic[P, R]):
         name: the verb's name.
         arity: how many leading arguments are operators and take part in the dispatch.
         square: whether the (first) operator must be square.
+        sizeless: whether the value at λI is the same for every size n ≥ 1, so that an I without a size may be given.
         finite: whether NaN and infinity are refused: `NonFiniteError` where the values are known; under ``jit`` and
             ``vmap`` the result is NaN, False or a count of −1 instead.
         promote: whether half precision becomes float32 before a rule sees it.
@@ -75,6 +76,7 @@ class Verb(Generic[P, R]):
         *,
         arity: int,
         square: bool,
+        sizeless: bool,
         finite: bool,
         promote: bool,
         algorithm: str,
@@ -83,7 +85,7 @@ class Verb(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.__signature__ = _for_callers(inspect.signature(function), arity)
         self.name = function.__name__
-        self.arity, self.square, self.finite, self.promote = arity, square, finite, promote
+        self.arity, self.square, self.sizeless, self.finite, self.promote = arity, square, sizeless, finite, promote
         self.rules: list[Rule] = []
         self._function = plum.Function(function)
         self._algorithm, self._cost = algorithm, cost
@@ -155,7 +157,9 @@ class Verb(Generic[P, R]):
             raise TypeError(f"{self.name} takes {self.arity} operator(s) as positional arguments, got {len(args)}")
         operands: tuple[Any, ...] = args[: self.arity]
         operators = tuple(as_operator(a) for a in operands)
-        if self.square:
+        if self.sizeless:
+            operators = tuple(a._of_size(1) for a in operators)
+        if self.square and not operators[0].unsized:
             require_square(operators[0], self.name)
         if self.finite:
             return of_finite(self.name, operators, lambda *checked: self._apply(checked, args[self.arity :], kwargs))
@@ -200,6 +204,7 @@ def verb(
     cost: str,
     arity: int = 1,
     square: bool = False,
+    sizeless: bool = False,
     finite: bool = True,
     promote: bool | None = None,
 ) -> _Declare:
@@ -213,6 +218,7 @@ def verb(
             function,
             arity=arity,
             square=square,
+            sizeless=sizeless,
             finite=finite,
             promote=finite if promote is None else promote,
             algorithm=algorithm,

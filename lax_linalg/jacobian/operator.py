@@ -191,7 +191,7 @@ def _(A: Jacobian) -> jax.Array:
 
 
 @power.rule(Jacobian, cost="O(1), lazy, for integers; O(n³ log p) else, and in half precision")
-def _(A: Jacobian, p: int | float | jax.Array) -> LinearOperator:
+def _(A: Jacobian, p: complex | jax.Array) -> LinearOperator:
     """Repeated squaring; in half precision of the matrix, since f would round every product."""
     half = jnp.finfo(A.dtype).bits < 32
     return power.fallback(Dense(dense(A)) if half else A, p)

@@ -81,7 +81,7 @@ def condition_of_triangle(t: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(kappa) | ~jnp.isfinite(t).all(), kappa, jnp.inf)
 
 
-@verb(algorithm="Condition number of LAPACK's unit eigenvectors.", cost="O(35 n³)", square=True)
+@verb(algorithm="Condition number of LAPACK's unit eigenvectors.", cost="O(35 n³)", square=True, sizeless=True)
 def eigenvector_condition_number(A: LinearOperator) -> jax.Array:
     """Condition number κ₂(V) = ‖V‖‖V⁻¹‖ of the eigenvectors with unit columns.
 

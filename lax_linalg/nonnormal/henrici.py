@@ -14,7 +14,12 @@ from lax_linalg.verbs.basic import dense
 from lax_linalg.verbs.norms import scaled_norm
 
 
-@verb(algorithm="Frobenius norm of the strictly upper part of the Schur form.", cost="O(25 n³)", square=True)
+@verb(
+    algorithm="Frobenius norm of the strictly upper part of the Schur form.",
+    cost="O(25 n³)",
+    square=True,
+    sizeless=True,
+)
 def henrici(A: LinearOperator) -> jax.Array:
     """Henrici's departure from normality, √(‖A‖_F² − Σ|λ|²): 0 exactly for normal matrices.
 

@@ -49,7 +49,10 @@ class NumericalRange(NamedTuple):
 
 
 @verb(
-    algorithm="Johnson: the top eigenpair of the rotated Hermitian part, angle by angle.", cost="O(m n³)", square=True
+    algorithm="Johnson: the top eigenpair of the rotated Hermitian part, angle by angle.",
+    cost="O(m n³)",
+    square=True,
+    sizeless=True,
 )
 def numerical_range(A: LinearOperator, angles: int = 128) -> NumericalRange:
     """Boundary of the numerical range W(A) = {xᴴAx : ‖x‖ = 1}, from inside and from outside.

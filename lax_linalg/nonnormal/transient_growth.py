@@ -48,7 +48,7 @@ class TransientGrowth(NamedTuple):
     upper: float
 
 
-@verb(algorithm="Repeated products, one singular value each.", cost="O(steps n³)", square=True)
+@verb(algorithm="Repeated products, one singular value each.", cost="O(steps n³)", square=True, sizeless=True)
 def power_norms(A: LinearOperator, steps: int) -> jax.Array:
     """The curve ‖Aᵏ‖₂ for k = 0 … steps.
 

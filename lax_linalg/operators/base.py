@@ -64,6 +64,15 @@ class LinearOperator:
         """Whether the structure alone makes A square and unitary, so that no verb has to find it out from numbers."""
         return False
 
+    @property
+    def unsized(self) -> bool:
+        """Whether A takes its size from what it meets, as the plain I does."""
+        return False
+
+    def _of_size(self, n: int) -> LinearOperator:
+        """A itself; an unsized one of size n."""
+        return self
+
     def _matmat(self, X: jax.Array) -> jax.Array:
         """A X for columns X [n, k], already of dtype result_type(A, X)."""
         raise NotImplementedError
@@ -153,6 +162,8 @@ class LinearOperator:
     def __radd__(self, other: MatrixLike) -> LinearOperator:
         from lax_linalg.verbs.arithmetic import add
 
+        if isinstance(other, int) and other == 0:  # where sum([A, B]) starts
+            return self
         return add(_term(self, other), self)
 
     def __sub__(self, other: MatrixLike) -> LinearOperator:
@@ -181,7 +192,7 @@ class LinearOperator:
     def __neg__(self) -> LinearOperator:
         return self * (-1)
 
-    def __pow__(self, exponent: int | float | jax.Array) -> LinearOperator:
+    def __pow__(self, exponent: complex | jax.Array) -> LinearOperator:
         from lax_linalg.verbs.functions import power
 
         return power(self, exponent)
@@ -281,6 +292,21 @@ def as_operator(A: MatrixLike) -> LinearOperator:
     except TypeError:
         raise DimensionMismatch(f"expected a matrix or a linear operator, got a {type(A).__name__}") from None
     return Dense(array)
+
+
+def as_part(A: MatrixLike) -> LinearOperator:
+    """`as_operator(A)` for a part of another operator, which needs a size.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> la.BlockDiagonal((la.I, la.I(2)))
+        Traceback (most recent call last):
+        lax_linalg.errors.DimensionMismatch: I has no size of its own; write la.I(n)
+    """
+    part = as_operator(A)
+    if part.unsized:
+        _ = part.shape  # raises
+    return part
 
 
 def _size(A: LinearOperator) -> str:

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from lax_linalg.concrete import decided, known_not_finite
 from lax_linalg.errors import DimensionMismatch, NotPositiveDefiniteError, SingularError
 from lax_linalg.operators.assemble import padded, paired_svd
-from lax_linalg.operators.base import LinearOperator, as_operator, operator
+from lax_linalg.operators.base import LinearOperator, as_part, operator
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.lazy import Product, Sum
@@ -63,7 +63,7 @@ class BlockDiagonal(LinearOperator):
             raise DimensionMismatch(
                 f"blocks are a sequence of matrices or one array [r, m, n], got shape {list(jnp.shape(blocks))}"
             )
-        object.__setattr__(self, "blocks", tuple(as_operator(b) for b in blocks))
+        object.__setattr__(self, "blocks", tuple(as_part(b) for b in blocks))
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_den
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigenvalues
-from lax_linalg.verbs.functions import exp, log, power, sqrt
+from lax_linalg.verbs.functions import exp, log, power, sqrt, whole_exponent
 from lax_linalg.verbs.norms import norm, opnorm, require_p, scaled_norm
 from lax_linalg.verbs.polar import Polar, polar
 from lax_linalg.verbs.predicates import ishermitian, isnormal, isposdef, isunitary, tolerance
@@ -328,14 +328,14 @@ def _(A: Circulant) -> Circulant:
 
 
 @power.rule(Circulant, cost="O(n log n)")
-def _(A: Circulant, p: int | float | jax.Array) -> LinearOperator:
+def _(A: Circulant, p: complex | jax.Array) -> LinearOperator:
     """Powers of the eigenvalues; products for integers, which FFTs would round."""
-    whole = not isinstance(p, jax.Array) and float(p).is_integer() and p not in (0, 1)
-    if not whole or not jnp.issubdtype(A.dtype, jnp.inexact):
+    whole = whole_exponent(p)
+    if whole in (None, 0, 1) or not jnp.issubdtype(A.dtype, jnp.inexact):
         return power.lookup(LinearOperator).function(A, p)
-    if p < 0:
+    if whole < 0:
         require_nonzero(A.eigenvalues, "power")
-    return _map(A, lambda w: jax.lax.integer_pow(w, int(p)))
+    return _map(A, lambda w: jax.lax.integer_pow(w, whole))
 
 
 @isnormal.rule(Circulant, cost="O(1)")

@@ -24,7 +24,7 @@ from lax_linalg.verbs.arithmetic import add, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, sum_logabsdet
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
-from lax_linalg.verbs.functions import exp, log, power, sqrt
+from lax_linalg.verbs.functions import exp, log, power, sqrt, whole_exponent
 from lax_linalg.verbs.schur import Schur, schur
 from lax_linalg.verbs.solve import by_columns, inv, require_nonzero, solve
 from lax_linalg.verbs.svd import svdvals
@@ -215,16 +215,17 @@ def _integer_power(A: JordanBlock, k: int) -> TriangularToeplitz:
 
 
 @power.rule(JordanBlock, cost="O(n)")
-def _(A: JordanBlock, p: int | float | jax.Array) -> LinearOperator:
-    """Binomial series C(p, j) λ^{p−j} for every real p."""
-    if isinstance(p, jax.Array) or not float(p).is_integer():
+def _(A: JordanBlock, p: complex | jax.Array) -> LinearOperator:
+    """Binomial series C(p, j) λ^{p−j} for every p."""
+    whole = whole_exponent(p)
+    if whole is None:
         return _binomial_series(A, p, "power")
-    if p < 0 and A.n:
+    if whole < 0 and A.n:
         require_nonzero(A.value[None], "power")
-    return _integer_power(A, int(p))
+    return _integer_power(A, whole)
 
 
-def _binomial_series(A: JordanBlock, p: float | jax.Array, name: str) -> TriangularToeplitz:
+def _binomial_series(A: JordanBlock, p: complex | jax.Array, name: str) -> TriangularToeplitz:
     if A.n > 1 and decided(A.value == 0):
         raise SingularError(f"{name}: a nilpotent Jordan block has no {name}; add a small multiple of I", index=0)
     value = _complex(A)

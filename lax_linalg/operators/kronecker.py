@@ -12,7 +12,7 @@ from jax.core import Tracer
 from lax_linalg.concrete import decided
 from lax_linalg.errors import NotPositiveDefiniteError, SingularError
 from lax_linalg.operators.assemble import padded, paired_svd
-from lax_linalg.operators.base import LinearOperator, as_operator, operator
+from lax_linalg.operators.base import LinearOperator, as_part, operator
 from lax_linalg.operators.lazy import Product
 from lax_linalg.verbs.arithmetic import conj, inner, multiply, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense, tr
@@ -51,8 +51,8 @@ class Kronecker(LinearOperator):
     right: LinearOperator
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "left", as_operator(self.left))
-        object.__setattr__(self, "right", as_operator(self.right))
+        object.__setattr__(self, "left", as_part(self.left))
+        object.__setattr__(self, "right", as_part(self.right))
 
     @property
     def shape(self) -> tuple[int, int]:

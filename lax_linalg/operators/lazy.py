@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.operators.base import LinearOperator, as_operator, operator
+from lax_linalg.operators.base import LinearOperator, as_part, operator
 from lax_linalg.verbs.arithmetic import conj, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import diag, materialize, require_dense
 
@@ -26,7 +26,7 @@ class Transpose(LinearOperator):
     parent: LinearOperator
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parent", as_operator(self.parent))
+        object.__setattr__(self, "parent", as_part(self.parent))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -72,7 +72,7 @@ class Scaled(LinearOperator):
     parent: LinearOperator
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parent", as_operator(self.parent))
+        object.__setattr__(self, "parent", as_part(self.parent))
         super().__post_init__()
 
     @property
@@ -106,7 +106,7 @@ class Sum(LinearOperator):
     terms: tuple[LinearOperator, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "terms", tuple(as_operator(t) for t in self.terms))
+        object.__setattr__(self, "terms", tuple(as_part(t) for t in self.terms))
         for term in self.terms[1:]:
             same_shape(self.terms[0], term)
 
@@ -141,7 +141,7 @@ class Product(LinearOperator):
     factors: tuple[LinearOperator, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "factors", tuple(as_operator(f) for f in self.factors))
+        object.__setattr__(self, "factors", tuple(as_part(f) for f in self.factors))
         for left, right in zip(self.factors, self.factors[1:]):
             inner(left, right)
 

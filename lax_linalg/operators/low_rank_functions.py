@@ -28,6 +28,7 @@ from lax_linalg.verbs.functions import (
     principal_difference,
     rootless,
     sqrt,
+    whole_exponent,
 )
 from lax_linalg.verbs.solve import inv
 
@@ -112,14 +113,10 @@ def _zero_pivot(A: LinearOperator) -> int | None:
     return A.U.shape[1] if decided(A.base.value == 0) else None
 
 
-def _whole(p: int | float | jax.Array) -> int | None:
-    return int(p) if not isinstance(p, jax.Array) and float(p).is_integer() else None
-
-
 @power.rule(DiagonalPlusLowRank, cost="O(nk² + k³ log p) for λI + U Vᴴ and integers p, O(n³ log p) else")
-def _(A: DiagonalPlusLowRank, p: int | float | jax.Array) -> LinearOperator:
+def _(A: DiagonalPlusLowRank, p: complex | jax.Array) -> LinearOperator:
     """λᵖI + U G Vᴴ, G a corner of [[λI + VᴴU, I], [0, λI]]ᵖ for integers p; by log and exp else."""
-    parts, whole = _parts(A), _whole(p)
+    parts, whole = _parts(A), whole_exponent(p)
     if parts is None or whole is None or whole in (0, 1) or not jnp.issubdtype(A.dtype, jnp.inexact):
         return power.fallback(A, p)
     if whole < 0:
@@ -131,9 +128,9 @@ def _(A: DiagonalPlusLowRank, p: int | float | jax.Array) -> LinearOperator:
 
 
 @power.rule(Householder, cost="O(n) for integers p")
-def _(A: Householder, p: int | float | jax.Array) -> LinearOperator:
+def _(A: Householder, p: complex | jax.Array) -> LinearOperator:
     """A or I for a reflection, I − τ (1 + μ + … + μ^{p−1}) v vᴴ with μ = det A else; by log and exp for other p."""
-    whole = _whole(p)
+    whole = whole_exponent(p)
     if whole is None:
         return power.fallback(A, p)
     if A.unitary or A.tau is None:

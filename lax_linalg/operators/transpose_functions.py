@@ -109,7 +109,7 @@ def _(A: Transpose) -> LinearOperator:
 
 
 @power.rule(Transpose, cost="cost of power of A")
-def _(A: Transpose, p: int | float | jax.Array) -> LinearOperator:
+def _(A: Transpose, p: complex | jax.Array) -> LinearOperator:
     """(Aᵖ)ᵀ."""
     return transpose(power(A.parent, p))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lax_linalg.branch import principal
 from lax_linalg.dispatch import verbs
@@ -75,8 +76,15 @@ class UniformScaling(LinearOperator):
     @property
     def shape(self) -> tuple[int, int]:
         if self.n is None:
-            raise DimensionMismatch("I has no size of its own; write I(n)")
+            raise DimensionMismatch("I has no size of its own; write la.I(n)")
         return self.n, self.n
+
+    @property
+    def unsized(self) -> bool:
+        return self.n is None
+
+    def _of_size(self, n: int) -> UniformScaling:
+        return self(n) if self.unsized else self
 
     @property
     def first_column(self) -> jax.Array:
@@ -100,10 +108,6 @@ class UniformScaling(LinearOperator):
         if self.n is None and hasattr(self.value, "dtype"):
             return f"UniformScaling{{{self.value.dtype.name}}} of any size"
         return super().__repr__()
-
-
-def _sized(A: UniformScaling, n: int) -> UniformScaling:
-    return UniformScaling(A.value, n) if A.n is None else A
 
 
 def _diagonal(A: UniformScaling) -> jax.Array:
@@ -224,7 +228,13 @@ def _as_diagonal(name: str) -> Callable[..., Any]:
     return rule
 
 
-for _verb in (norm, opnorm, cond, eigen, schur, svd, polar, qr, lu, cholesky):
+@norm.rule(UniformScaling, cost="O(n)")
+def _(A: UniformScaling, p: float = 2) -> jax.Array:
+    """That of the diagonal matrix."""
+    return norm(Diagonal(_diagonal(A._of_size(1) if p == np.inf else A)), p)
+
+
+for _verb in (opnorm, cond, eigen, schur, svd, polar, qr, lu, cholesky):
     _cost = "O(n)" if _verb in (norm, opnorm, cond) else "O(n²), the size of the factors"
     _verb.rule(UniformScaling, cost=_cost)(_as_diagonal(_verb.name))
 for _predicate in (issymmetric, ishermitian, isposdef, isunitary, isnormal, isdiag, istriu, istril):
@@ -239,7 +249,7 @@ def _(A: UniformScaling, B: UniformScaling) -> UniformScaling:
     """Sum of the numbers."""
     n = A.n if B.n is None else B.n
     if n is not None:
-        same_shape(_sized(A, n), _sized(B, n))
+        same_shape(A._of_size(n), B._of_size(n))
     return UniformScaling(A.value + B.value, n)
 
 
@@ -265,7 +275,7 @@ def shift(A: LinearOperator, B: UniformScaling) -> UniformScaling:
     m, n = A.shape
     if m != n:
         raise DimensionMismatch(f"A + λI needs a square matrix, got {m}×{n}")
-    B = _sized(B, n)
+    B = B._of_size(n)
     same_shape(A, B)
     return UniformScaling(B.value.astype(jnp.result_type(A.dtype, B.value)), n)
 
@@ -278,19 +288,19 @@ def _(A: UniformScaling, B: UniformScaling) -> UniformScaling:
     """Product of the numbers."""
     n = A.n if B.n is None else B.n
     if n is not None:
-        inner(_sized(A, n), _sized(B, n))
+        inner(A._of_size(n), B._of_size(n))
     return UniformScaling(A.value * B.value, n)
 
 
 @multiply.rule(UniformScaling, LinearOperator, cost="cost of scale", precedence=1)
 def _(A: UniformScaling, B: LinearOperator) -> LinearOperator:
     """Scaled B."""
-    inner(_sized(A, B.shape[0]), B)
+    inner(A._of_size(B.shape[0]), B)
     return scale(B, A.value)
 
 
 @multiply.rule(LinearOperator, UniformScaling, cost="cost of scale", precedence=1)
 def _(A: LinearOperator, B: UniformScaling) -> LinearOperator:
     """Scaled A."""
-    inner(A, _sized(B, A.shape[1]))
+    inner(A, B._of_size(A.shape[1]))
     return scale(A, B.value)

@@ -42,7 +42,9 @@ class NormBound(NamedTuple):
     upper: jax.Array
 
 
-@verb(algorithm="Gram iteration on the materialised matrix.", cost="O(mn k + k³ iterations), k = min(m, n)")
+@verb(
+    algorithm="Gram iteration on the materialised matrix.", cost="O(mn k + k³ iterations), k = min(m, n)", sizeless=True
+)
 def opnorm_bound(A: LinearOperator, *, iterations: int = 8) -> NormBound:
     """Certified bounds of the operator norm ‖A‖₂ by Gram iteration; `opnorm` is the exact value.
 

@@ -178,7 +178,7 @@ def size(A: LinearOperator) -> tuple[int, int]:
     return A.shape
 
 
-@verb(algorithm="Read off.", cost="O(1)", finite=False)
+@verb(algorithm="Read off.", cost="O(1)", finite=False, sizeless=True)
 def eltype(A: LinearOperator) -> jnp.dtype:
     """The dtype of the entries, known without computing.
 

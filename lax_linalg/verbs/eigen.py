@@ -103,7 +103,7 @@ def eigen(A: LinearOperator) -> Eigen:
     return sorted_eigen(*platform.eig(dense(A)))
 
 
-@verb(algorithm="Largest modulus of an eigenvalue.", cost="cost of eigvals", square=True)
+@verb(algorithm="Largest modulus of an eigenvalue.", cost="cost of eigvals", square=True, sizeless=True)
 def spectral_radius(A: LinearOperator) -> jax.Array:
     """Spectral radius, ρ(A) = max |λ|.
 

@@ -250,12 +250,12 @@ def sqrt(A: LinearOperator) -> LinearOperator:
 @verb(
     algorithm="Repeated squaring; log and exp for the fractional part of the exponent.", cost="O(n³ log p)", square=True
 )
-def power(A: LinearOperator, p: int | float | jax.Array) -> LinearOperator:
+def power(A: LinearOperator, p: complex | jax.Array) -> LinearOperator:
     """Power Aᵖ as an operator: integer p by repeated squaring (of A⁻¹ if p < 0), other p by the principal branch.
 
     Args:
         A: square operator or array [n, n]; nonsingular unless p is a multiple of ½ and ≥ 0.
-        p: the exponent; an integer keeps A's structure and type, another number gives exp(p log A).
+        p: the exponent, real or complex; an integer keeps A's structure and type, another number gives exp(p log A).
 
     Returns:
         The operator Aᵖ; complex where `log` is, for p that is not an integer.
@@ -272,16 +272,29 @@ def power(A: LinearOperator, p: int | float | jax.Array) -> LinearOperator:
         >>> la.Diagonal([2.0, 3.0]) ** -2
         2×2 Diagonal{float32}
     """
-    if isinstance(p, (jax.Array, Tracer)):
+    exponent = whole_exponent(p)
+    if exponent is not None:
+        return integer_power(A, exponent)
+    if isinstance(p, jax.Array) or p.imag:
         return exp(log(A) * p)
-    if float(p).is_integer():
-        return integer_power(A, int(p))
+    p = p.real
     whole = math.trunc(p)  # towards zero, so that nothing cancels between the factors
-    if float(2 * p).is_integer():
+    if whole_exponent(2 * p) is not None:
         fraction = sqrt(A) if p > 0 else inv(sqrt(A))
     else:
         fraction = exp(log(A) * (p - whole))
     return multiply(power(A, whole), fraction) if whole else fraction
+
+
+def whole_exponent(p: complex | jax.Array) -> int | None:
+    """The exponent as an int if it is known to be a whole number.
+
+    Example:
+        >>> whole_exponent(2.0), whole_exponent(0.5), whole_exponent(1j)
+        (2, None, None)
+    """
+    whole = not isinstance(p, jax.Array) and p.imag == 0 and float(p.real).is_integer()
+    return int(p.real) if whole else None
 
 
 def integer_power(A: LinearOperator, p: int) -> LinearOperator:
@@ -298,7 +311,7 @@ def integer_power(A: LinearOperator, p: int) -> LinearOperator:
     if p < 0:
         A, p = inv(A), -p
     if p == 0:
-        return UniformScaling(jnp.ones((), A.dtype), A.shape[0])
+        return UniformScaling(jnp.ones((), A.dtype), None if A.unsized else A.shape[0])
     if p == 1:
         return A
     half = integer_power(A, p // 2)

@@ -61,7 +61,7 @@ def norm(A: LinearOperator, p: float = 2) -> jax.Array:
     return scaled_norm(dense(A), p)
 
 
-@verb(algorithm="Largest singular value, column or row sum.", cost="cost of svdvals (p = 2), O(mn) else")
+@verb(algorithm="Largest singular value, column or row sum.", cost="cost of svdvals (p = 2), O(mn) else", sizeless=True)
 def opnorm(A: LinearOperator, p: float = 2) -> jax.Array:
     """Norm as a linear map, max ‖A x‖_p / ‖x‖_p: σ₁, the largest column sum (p = 1) or row sum (p = inf).
 
@@ -93,7 +93,11 @@ def require_p(p: float) -> None:
         raise UnknownNameError.of("operator norm p =", str(p), ("1", "2", "inf"))
 
 
-@verb(algorithm="Ratio of extreme singular values; ‖A‖‖A⁻¹‖ for p ≠ 2.", cost="cost of svdvals (p = 2), O(n³) else")
+@verb(
+    algorithm="Ratio of extreme singular values; ‖A‖‖A⁻¹‖ for p ≠ 2.",
+    cost="cost of svdvals (p = 2), O(n³) else",
+    sizeless=True,
+)
 def cond(A: LinearOperator, p: float = 2) -> jax.Array:
     """Condition number ‖A‖_p ‖A⁻¹‖_p: σ₁/σ_k for p = 2, where A may be rectangular.
 

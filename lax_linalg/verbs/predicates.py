@@ -31,7 +31,7 @@ def _small(difference: jax.Array, tol: float, scale: jax.Array | float) -> jax.A
     return jnp.linalg.norm(difference) <= tol * scale
 
 
-@verb(algorithm="Compares the materialised matrix with its transpose.", cost="O(n²)", promote=False)
+@verb(algorithm="Compares the materialised matrix with its transpose.", cost="O(n²)", promote=False, sizeless=True)
 def issymmetric(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A = Aᵀ, that is ‖A − Aᵀ‖_F ≤ rtol ‖A‖_F.
 
@@ -53,7 +53,7 @@ def issymmetric(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(a - a.T, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
-@verb(algorithm="Compares the materialised matrix with its adjoint.", cost="O(n²)", promote=False)
+@verb(algorithm="Compares the materialised matrix with its adjoint.", cost="O(n²)", promote=False, sizeless=True)
 def ishermitian(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A = Aᴴ, that is ‖A − Aᴴ‖_F ≤ rtol ‖A‖_F.
 
@@ -75,7 +75,7 @@ def ishermitian(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(a - a.conj().T, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
-@verb(algorithm="Hermitian, and the Cholesky factorisation exists.", cost="O(n³)", promote=False)
+@verb(algorithm="Hermitian, and the Cholesky factorisation exists.", cost="O(n³)", promote=False, sizeless=True)
 def isposdef(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A is Hermitian (up to rtol) and positive definite: its Cholesky factorisation succeeds.
 
@@ -97,7 +97,12 @@ def isposdef(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return hermitian & jnp.isfinite(jnp.linalg.cholesky(dense(A))).all()
 
 
-@verb(algorithm="Gram matrix of the shorter side of the materialised matrix.", cost="O(mn min(m, n))", promote=False)
+@verb(
+    algorithm="Gram matrix of the shorter side of the materialised matrix.",
+    cost="O(mn min(m, n))",
+    promote=False,
+    sizeless=True,
+)
 def isunitary(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether AᴴA = I (m ≥ n) or A Aᴴ = I (m < n), that is ‖G − I‖_F ≤ rtol √k for the Gram matrix G of order k.
 
@@ -120,7 +125,7 @@ def isunitary(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(gram - jnp.eye(k, dtype=a.dtype), tolerance(A, a, rtol), float(k) ** 0.5)
 
 
-@verb(algorithm="Real and unitary.", cost="cost of isunitary", promote=False)
+@verb(algorithm="Real and unitary.", cost="cost of isunitary", promote=False, sizeless=True)
 def isorthogonal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A is real with orthonormal columns (or rows, if they are fewer): `isunitary` without imaginary parts.
 
@@ -143,7 +148,7 @@ def isorthogonal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return unitary & _small(a.imag, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
-@verb(algorithm="Commutator of the materialised matrix with its adjoint.", cost="O(n³)", promote=False)
+@verb(algorithm="Commutator of the materialised matrix with its adjoint.", cost="O(n³)", promote=False, sizeless=True)
 def isnormal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A Aᴴ = AᴴA, that is ‖A Aᴴ − AᴴA‖_F ≤ rtol ‖A‖_F²: A has an orthonormal eigenbasis.
 
@@ -166,7 +171,7 @@ def isnormal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(a @ h - h @ a, tolerance(A, a, rtol), jnp.linalg.norm(a) ** 2)
 
 
-@verb(algorithm="Weighs the materialised entries off the diagonal.", cost="O(mn)", promote=False)
+@verb(algorithm="Weighs the materialised entries off the diagonal.", cost="O(mn)", promote=False, sizeless=True)
 def isdiag(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A is diagonal, that is the entries off the diagonal have a Frobenius norm ≤ rtol ‖A‖_F.
 
@@ -187,7 +192,7 @@ def isdiag(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(off, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
-@verb(algorithm="Weighs the materialised entries below the diagonal.", cost="O(mn)", promote=False)
+@verb(algorithm="Weighs the materialised entries below the diagonal.", cost="O(mn)", promote=False, sizeless=True)
 def istriu(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A is upper triangular, that is the entries below the diagonal have a Frobenius norm ≤ rtol ‖A‖_F.
 
@@ -207,7 +212,7 @@ def istriu(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     return _small(jnp.tril(a, -1), tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
-@verb(algorithm="Weighs the materialised entries above the diagonal.", cost="O(mn)", promote=False)
+@verb(algorithm="Weighs the materialised entries above the diagonal.", cost="O(mn)", promote=False, sizeless=True)
 def istril(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """Whether A is lower triangular, that is the entries above the diagonal have a Frobenius norm ≤ rtol ‖A‖_F.
 

@@ -33,7 +33,11 @@ def by_columns(
 
     @functools.wraps(rule)
     def solved(A: M, b: MatrixLike, *args: P.args, **options: P.kwargs) -> jax.Array:
-        B = materialize(b) if isinstance(b, LinearOperator) else jnp.asarray(b)
+        if isinstance(b, LinearOperator):
+            b = materialize(b if A.unsized else b._of_size(A.shape[0]))
+        B = jnp.asarray(b)
+        if A.unsized and B.ndim in (1, 2):
+            return solved(A._of_size(B.shape[0]), B, *args, **options)  # type: ignore[arg-type]
         if B.ndim not in (1, 2) or B.shape[0] != A.shape[0]:
             m, n = A.shape
             raise DimensionMismatch(

@@ -13,6 +13,7 @@ from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.verbs.basic import dense
+from lax_linalg.verbs.solve import default_rtol
 
 
 class SVD(NamedTuple):
@@ -83,12 +84,13 @@ def svd(A: LinearOperator, *, full: bool = False) -> SVD:
 
 
 @verb(algorithm="Number of singular values above the threshold.", cost="cost of svdvals")
-def rank(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
-    """Numerical rank: the number of singular values above rtol · σ₁.
+def rank(A: LinearOperator, *, rtol: float | None = None, atol: jax.Array | float = 0) -> jax.Array:
+    """Numerical rank: the number of singular values above max(atol, rtol · σ₁).
 
     Args:
         A: operator or array [m, n].
         rtol: relative threshold; max(m, n) ε unless given.
+        atol: the absolute threshold.
 
     Returns:
         The numerical rank, an int32 scalar; under ``jit`` −1 for a matrix that is not finite.
@@ -99,19 +101,25 @@ def rank(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
         1
     """
     s = svdvals(A)
-    if s.size == 0:
-        return jnp.zeros((), jnp.int32)
-    tol = max(A.shape) * jnp.finfo(s.dtype).eps if rtol is None else rtol
-    return jnp.where(jnp.isnan(s[0]), -1, jnp.sum(s > tol * s[0], dtype=jnp.int32))
+    count = jnp.sum(_counted(s, A.shape, rtol, atol), dtype=jnp.int32)
+    return jnp.where(jnp.isnan(s).any(), -1, count)
+
+
+def _counted(s: jax.Array, shape: tuple[int, int], rtol: float | None, atol: jax.Array | float) -> jax.Array:
+    """Which singular values count as positive."""
+    return s > jnp.maximum(atol, (default_rtol(shape, s.dtype) if rtol is None else rtol) * jnp.max(s, initial=0))
 
 
 @verb(algorithm="Last right singular vectors of the materialised matrix.", cost="O(mn max(m, n))")
-def nullspace(A: LinearOperator, *, rtol: float | None = None, dimension: int | None = None) -> jax.Array:
+def nullspace(
+    A: LinearOperator, *, rtol: float | None = None, atol: jax.Array | float = 0, dimension: int | None = None
+) -> jax.Array:
     """Orthonormal basis of the null space {x: A x = 0}.
 
     Args:
         A: operator or array [m, n].
-        rtol: singular values up to rtol · σ₁ count as zero; max(m, n) ε unless given.
+        rtol: singular values up to max(atol, rtol · σ₁) count as zero; max(m, n) ε unless given.
+        atol: the absolute threshold.
         dimension: number of columns to return, the right singular vectors of the smallest singular values; needed
             under ``jit``, where a size cannot depend on values, and n − rank(A) unless given.
 
@@ -132,6 +140,5 @@ def nullspace(A: LinearOperator, *, rtol: float | None = None, dimension: int | 
     if dimension is None:
         if isinstance(s, Tracer):
             raise LinearAlgebraError("nullspace has a size that depends on values: under jit give it as dimension=")
-        threshold = (max(A.shape) * jnp.finfo(s.dtype).eps if rtol is None else rtol) * jnp.max(s, initial=0)
-        dimension = n - int(jnp.sum(s > threshold))
+        dimension = n - int(jnp.sum(_counted(s, A.shape, rtol, atol)))
     return Vt[n - dimension :].conj().T

@@ -344,3 +344,14 @@ def test_import_is_fast():
     for heavy in ("flax", "matplotlib", "lineax", "matfree", "asdex"):
         assert repr(heavy) not in modules.stdout
     assert float(out.stdout) > 0
+
+
+def test_rank_and_null_space_take_an_absolute_threshold():
+    values = [3.0, 2.0, 0.5]
+    for A in (np.diag(values), la.Diagonal(values), la.Hermitian(np.diag(values))):
+        assert [int(la.rank(A, atol=atol)) for atol in (0, 0.4, 0.6, 2.0, 9.0)] == [3, 3, 2, 1, 0]  # above, not equal
+        assert int(la.rank(A, atol=0.6, rtol=0.9)) == 1
+        N = la.nullspace(A, atol=0.6)
+        np.testing.assert_allclose(np.abs(N), [[0], [0], [1]], atol=1e-6)
+        assert la.nullspace(A, atol=2.5).shape == (3, 2)
+    assert int(jax.jit(la.rank)(np.diag(values), atol=0.6)) == 2
