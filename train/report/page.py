@@ -27,6 +27,16 @@ HEADLINE = (  # heading, and key of summary.json
 )
 IDENTITY = ("workdir", "display", "tensorboard")  # settings in which runs differ without being different experiments
 MOST_SETTINGS = 6
+FIGURES = (  # name, title, level of its heading, whether it is tall
+    ("training", "Training beside conditioning", "h2", True),
+    ("heat", "Layers × steps", "h2", True),
+    ("sorted", "Singular values, sorted", "h3", False),
+    ("density", "Density of singular values", "h3", False),
+    ("eigen", "Eigenvalues", "h3", False),
+    ("pseudo", "Pseudospectra", "h3", True),
+    ("transient", "Transient growth of powers", "h3", True),
+    ("phase", "Phases of mean field", "h2", True),
+)
 SCRIPTS = ("data.js", "figures.js", "nonnormal.js", "phase.js", "page.js")
 
 
@@ -80,6 +90,7 @@ def render(runs: list[Run], budget: int = BYTES) -> str:
         headline=_headline(runs),
         notes=_notes(runs, description),
         configurations=_configurations(runs),
+        **{figure[0]: _figure(*figure) for figure in FIGURES},
         footer=_footer(),
         style=(room / "style.css").read_text(),
         script="\n".join((room / name).read_text() for name in SCRIPTS),
@@ -134,6 +145,15 @@ def headline_numbers(run: Run) -> dict[str, float | None]:
         steps = [line["step"] for lines in run.metrics.values() for line in lines if "step" in line] + run.steps
         numbers["step"] = max(steps, default=None)
     return numbers
+
+
+def _figure(name: str, title: str, level: str, tall: bool) -> str:
+    return (
+        f'<figure>\n<figcaption><{level} id="{name}-title">{title}</{level}>'
+        f'<button type="button" data-export="{name}">Save SVG</button></figcaption>\n'
+        f'<div id="{name}" class="plot{" tall" if tall else ""}" role="img" aria-labelledby="{name}-title" '
+        f'aria-describedby="{name}-text"></div>\n<p id="{name}-text" class="caption"></p>\n</figure>'
+    )
 
 
 def _headline(runs: list[Run]) -> str:
