@@ -150,7 +150,7 @@ def chain_bound(parts: Sequence[Part], segment: Callable[[list, list], Any]) -> 
     """The bound of a chain: its residual blocks and the stretches between them, one after the other."""
     bound: Any = 1.0
     operators: list[la.LinearOperator] = []
-    slopes: list[Slope] = []  # slopes[i] stands behind operators[i]
+    slopes: list[Slope] = []  # slopes[i] follows operators[i]
 
     def close() -> Any:
         return segment(operators, slopes) if operators else 1.0

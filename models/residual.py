@@ -30,7 +30,7 @@ class ResidualBlock(nnx.Module):
         activation: name or function φ.
         scale: "plain" (α = 1), "depth" (α = 1/√depth), "rezero" (α learned, 0 at the start) or "fixup" (α learned, 1 at
             the start, conv₂ starts at 0 and conv₁ 1/√depth times as large).
-        preactivation: φ in front of each convolution; else behind.
+        preactivation: φ before each convolution, otherwise after it.
         depth: number of residual blocks L in the network; used by "depth" and "fixup".
         padding: as in `Conv`; must keep the size.
         kernel_init: initializer or its name.

@@ -40,7 +40,7 @@ class ResNet(nnx.Module):
         blocks: residual blocks in each stage.
         activation: name or function φ.
         scale: of the residual branches: "plain", "depth" (1/√L), "rezero" or "fixup" (whose head starts at 0 too).
-        preactivation: φ in front of each convolution of a block; else behind.
+        preactivation: φ before each convolution of a block, otherwise after it.
         padding: "zero" or "circular".
         kernel_init: initializer of the convolutions, or its name.
         pool: "mean" (over the image) or "flatten" in front of the head.

@@ -1,4 +1,4 @@
-"""Reference numbers of the theory, measured again: what the literature or an earlier run says, and ours beside it.
+"""Reference numbers of the theory, measured again: what the literature or an earlier run says, and what we measure.
 
 A claim is a function of a random seed that gives `Row`s. A number that is sampled on either side comes with its
 standard error and the degrees of freedom of that estimate. A row agrees when the two differ by no more than chance
@@ -277,7 +277,7 @@ def reshaped_kernel(seed: int, channels: int = 16, size: int = 8, draws: int = 1
 
 @claims.register("rank_collapse")
 def rank_collapse(seed: int, size: int = 64, draws: int = 12) -> list[Row]:
-    """Distance from rank one, ‖X − 1x̄ᵀ‖/‖X‖, behind softmax attention with Gaussian weights of variance 1/d."""
+    """Distance from rank one, ‖X − 1x̄ᵀ‖/‖X‖, after softmax attention with Gaussian weights of variance 1/d."""
     depth, rng = 8, np.random.default_rng(seed)
     plain, skips = np.zeros((draws, depth + 1)), np.zeros((draws, depth + 1))
     for draw in range(draws):
@@ -308,7 +308,7 @@ def _rank_one_residual(x: np.ndarray) -> float:
 
 @claims.register("dropout")
 def dropout(seed: int) -> list[Row]:
-    """Moments behind an affine layer and dropout, sampled: largest deviation in standard errors, 99.9 % confidence."""
+    """Moments after an affine layer and dropout, sampled: largest deviation in standard errors, 99.9 % confidence."""
     import lax_linalg as la
 
     mean_key, root_key, layer_key, key = jax.random.split(jax.random.key(seed), 4)

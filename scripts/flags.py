@@ -138,5 +138,5 @@ def run(main: Callable[[], Any]) -> None:
         print(f"error: {describe(error)}", file=sys.stderr)
         sys.exit(1 if isinstance(error, DivergenceError) else 2)
     except KeyboardInterrupt:
-        print("stopped; what was written stays, and the same command goes on", file=sys.stderr)
+        print("stopped; what was written stays, and the same command resumes", file=sys.stderr)
         sys.exit(130)

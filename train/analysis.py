@@ -10,10 +10,11 @@ Each checkpoint gives one file analysis/step_NNNNNNNN.npz with the keys
     <layer>::operator_singular_values    [k]            of the linear map of layers that know theirs
     <layer>::structure                   its structure, such as "Convolution"
     <layer>::mean_field                  [L, 2]         σ_w², σ_b² of hidden layers: see `models.mean_field`
-    <layer>::activation                  behind them
+    <layer>::activation                  that follows them
 
 and all of them together the table analysis/table.csv. Files are whole or absent, so the analysis may be stopped at any
-time and goes on where it stopped; what an older one left out (layers, non-normality, mean field) is added to its files.
+time and continues where it stopped. What an older one left out (layers, non-normality, mean field) is added to its
+files.
 Several processes, of one analysis or of several, claim the checkpoints one by one: none is analysed twice, and what
 comes out is the same as from one process.
 

@@ -161,7 +161,7 @@ class TrainConfig:
 
     @property
     def held_out(self) -> str:
-        """The examples that are measured while training goes on: "validation", or "test" where there are none."""
+        """The examples that are measured during training: "validation", or "test" where there are none."""
         return "validation" if self.validation else "test"
 
     def __post_init__(self):

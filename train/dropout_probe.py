@@ -1,6 +1,6 @@
 """Dropout as covariance during training: what each dropout does to its inputs' covariance, predicted and drawn.
 
-Over the held-out examples the inputs of a dropout have mean μ and covariance Σ; behind it the covariance is
+Over the held-out examples the inputs of a dropout have mean μ and covariance Σ; after it the covariance is
 Σ' = Σ + p/(1 − p) 𝒟(Σ + μμᵀ) (inverted form). Draws of the masks give the same up to their standard error.
 """
 

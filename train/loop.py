@@ -1,7 +1,7 @@
 """The training loop: configuration in, a trained network and its history in the workdir out.
 
 Resuming is not a mode of its own. Every run asks the workdir for its newest usable checkpoint, cuts the metrics back to
-that step and goes on; a new run is the case in which there is none.
+that step and continues; a new run is the case in which there is none.
 """
 
 from __future__ import annotations

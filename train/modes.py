@@ -82,7 +82,7 @@ def compare(
                     tensorboard=False,
                 )
                 if train_and_evaluate(config, folder)["status"] == "interrupted":
-                    return  # the same command goes on from here
+                    return  # the same command continues from here
                 lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
                 ends.append([line for line in lines if line["kind"] == "eval"][-1])
             yield Outcome(

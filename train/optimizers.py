@@ -207,7 +207,7 @@ def _rules(text: str) -> list[tuple[str, float]]:
 
 
 def make_optimizer(config: TrainConfig, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The configured optimiser for `steps` updates, behind gradient clipping if asked for, and its learning rate.
+    """The configured optimiser for `steps` updates, after gradient clipping if asked for, and its learning rate.
 
     Raises:
         UnknownNameError: when the optimiser or the schedule is not registered; at `init`, when a rule of

@@ -49,7 +49,7 @@ class SpectrumSchedule:
 
     @property
     def compile_seconds(self) -> float:
-        """Seconds that compiling the probe took, beside the training; no part of the probes' share."""
+        """Seconds that compiling the probe took; they are not part of the probes' share."""
         return self._probe.compile_seconds
 
     @property
@@ -104,7 +104,7 @@ def share(text: str) -> float | None:
 
 def summary(spectra: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, float | None]]:
     """Each layer in a few numbers, of all singular values (`train.spectrum_summary.summarize`) or of those that were
-    found (`summarize_partial`), where every number has its bound or error beside it; None where one is not finite.
+    found (`summarize_partial`), where every number comes with its bound or error; None where one is not finite.
 
     Example:
         >>> summary({"stem": {"singular_values": np.array([[2.0, 1.0, 1.0], [2.0, 1.0, 1.0]])}})["stem"]["stable_rank"]

@@ -132,7 +132,7 @@ def test_a_stopped_analysis_goes_on_where_it_stopped(run, tmp_path, monkeypatch)
 
     monkeypatch.setattr(analysis, "analyze", stopped)
     code, _, err = call("analyze", f"--workdir={copy}")
-    assert (code, err) == (130, "stopped; what was written stays, and the same command goes on\n")
+    assert (code, err) == (130, "stopped; what was written stays, and the same command resumes\n")
     assert sorted(path.name for path in (copy / "analysis").glob("*.npz")) == ["step_00000000.npz", "step_00000010.npz"]
     monkeypatch.undo()
     assert "4 checkpoints analysed, 2 of them earlier" in call("analyze", f"--workdir={copy}").out

@@ -1,4 +1,4 @@
-"""Data sets as arrays in memory: what is trained on, what choices are made by, and what is only reported."""
+"""Data sets as arrays in memory: for training, for selection, and for the final report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Data(NamedTuple):
 
     @property
     def held_out(self) -> Arrays:
-        """What is measured while training goes on: the validation examples, or the test ones where there are none."""
+        """What is measured during training: the validation examples, or the test ones where there are none."""
         return self.test if self.validation is None else self.validation
 
 

@@ -23,7 +23,7 @@ class Mixture:
     sigma: float
 
     def load(self, data_dir: str = "", split_seed: int = 0) -> Data:
-        """100,000 training points and 2,500 for the evaluation, each with a latent vector beside it.
+        """100,000 training points and 2,500 for the evaluation, each with a latent vector.
 
         Example:
             >>> data = ring().load()

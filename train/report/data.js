@@ -29,7 +29,7 @@ function latest(steps, step) {
 }
 
 // What a checkpoint's analysis found at just this step; null where none was analysed: another step's would not belong to
-// the curves beside it.
+// the other curves.
 const analysedAt = (found, step) => (found && step in found ? found[step] : null);
 
 const halves = (pair) => {

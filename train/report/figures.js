@@ -110,7 +110,7 @@ function training(state, theme) {
   };
 }
 
-// One map a run: beside each other on wide screens, stacked on narrow ones.
+// One map a run: side by side on wide screens, stacked on narrow ones.
 const isStacked = (width) => width < 200 + 150 * report.runs.length;
 const heatHeight = (width) => {
   const one = Math.max(15 * report.layers.length, 60) + 70;

@@ -1,4 +1,4 @@
-"""Read one training run's directory, forgiving what an interrupted run leaves behind (a cut last line, a torn file)."""
+"""Read one training run's directory, and tolerate what an interrupted run leaves (a cut last line, a torn file)."""
 
 from __future__ import annotations
 

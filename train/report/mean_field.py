@@ -100,16 +100,16 @@ def diagram(found: list[Places], add: Callable[[Any], list[int]]) -> dict[str, A
 
 
 def ranges(points: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Axes that hold all the points [k, 2] with room around them: σ_w² to both sides, σ_b² from zero.
+    """Axes that hold all the points [k, 2] with a margin: σ_w² to both sides, σ_b² from zero.
 
     Example:
         >>> ranges(np.array([[1.0, 0.0], [2.0, 0.1]]))
         ((0.5, 2.5), (0.0, 0.14))
     """
     (left, _), (right, top) = points.min(0).tolist(), points.max(0).tolist()
-    room = max(0.5 * (right - left), 0.1 * right, 1e-3)
+    margin = max(0.5 * (right - left), 0.1 * right, 1e-3)
     high = 1.4 * top if top > 0 else 0.05
-    return (round(max(left - room, 0.0), 12), round(right + room, 12)), (0.0, round(high, 12))
+    return (round(max(left - margin, 0.0), 12), round(right + margin, 12)), (0.0, round(high, 12))
 
 
 @functools.cache

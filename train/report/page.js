@@ -183,7 +183,7 @@ function connect() {
   $("training").on("plotly_click", ({ points }) => { play(false); goTo(nearest(points[0].x)); });
   $("heat").on("plotly_click", ({ points }) => { play(false); choose(points[0].y); goTo(nearest(points[0].x)); });
   darkness.addEventListener("change", () => refresh(...Object.keys(FIGURES)));
-  addEventListener("resize", () => refresh("heat")); // beside each other or stacked, by the width
+  addEventListener("resize", () => refresh("heat")); // side by side or stacked, by the width
 }
 
 // The layer shown first: of those with eigenvalues the worst conditioned at the last step, else the last.

@@ -28,7 +28,7 @@ HEADLINE = (  # heading, and key of summary.json
 IDENTITY = ("workdir", "display", "tensorboard")  # settings in which runs differ without being different experiments
 MOST_SETTINGS = 6
 FIGURES = (  # name, title, level of its heading, whether it is tall
-    ("training", "Training beside conditioning", "h2", True),
+    ("training", "Training and conditioning", "h2", True),
     ("heat", "Layers × steps", "h2", True),
     ("sorted", "Singular values, sorted", "h3", False),
     ("density", "Density of singular values", "h3", False),
@@ -81,9 +81,9 @@ def render(runs: list[Run], budget: int = BYTES) -> str:
 
     description, block = build_payload(runs, budget)
     description["analyze"] = analyze_command([run for run in runs if not run.analyses] or runs)
-    room = resources.files("train.report")
+    folder = resources.files("train.report")
     names = [run.name for run in runs]
-    return Template((room / "page.html").read_text()).substitute(
+    return Template((folder / "page.html").read_text()).substitute(
         title=html.escape(f"Jacobian spectra: {', '.join(names)}"),
         heading="Jacobian spectra during training",
         lead=html.escape(_lead(runs, description)),
@@ -92,8 +92,8 @@ def render(runs: list[Run], budget: int = BYTES) -> str:
         configurations=_configurations(runs),
         **{figure[0]: _figure(*figure) for figure in FIGURES},
         footer=_footer(),
-        style=(room / "style.css").read_text(),
-        script="\n".join((room / name).read_text() for name in SCRIPTS),
+        style=(folder / "style.css").read_text(),
+        script="\n".join((folder / name).read_text() for name in SCRIPTS),
         plotly=_pack(get_plotlyjs().encode()),
         description=_pack(json.dumps(description, allow_nan=False, ensure_ascii=False).encode()),
         block=_pack(block),
@@ -123,7 +123,7 @@ def differences(runs: list[Run]) -> list[str]:
 
 
 def headline_numbers(run: Run) -> dict[str, float | None]:
-    """The final numbers of a run: its summary, and what the metrics say where a run that still goes on has no summary.
+    """The final numbers of a run: its summary, and what the metrics say where a running one has no summary.
 
     Without validation examples the evaluations are of the test set and count as such.
 
@@ -261,7 +261,7 @@ def _footer() -> str:
     return (
         "Each layer’s Jacobian is taken at the layer’s own input, "
         '<span class="math">end_to_end</span> at the network’s. '
-        "Numbers beside σ and κ are medians over the probe inputs; κ = σ<sub>max</sub> / σ<sub>min</sub>. "
+        "The numbers for σ and κ are medians over the probe inputs; κ = σ<sub>max</sub> / σ<sub>min</sub>. "
         "Figures save as SVG. This page is complete in itself: it opens without a network."
     )
 

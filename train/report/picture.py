@@ -1,4 +1,4 @@
-"""One still picture of runs beside each other: loss and conditioning, singular values by step, eigenvalues."""
+"""One still picture of runs side by side: loss and conditioning, singular values by step, eigenvalues."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_picture(workdirs: list[str], out: str | pathlib.Path) -> pathlib.Path:
         raise LinearAlgebraError(f"{out}: a picture's name ends in .png, .svg or .pdf")
     runs = load_runs(workdirs)
     if len(runs) > MOST_RUNS:
-        raise LinearAlgebraError(f"a picture shows at most {MOST_RUNS} runs beside each other, got {len(runs)}")
+        raise LinearAlgebraError(f"a picture shows at most {MOST_RUNS} runs side by side, got {len(runs)}")
     for run in runs:
         if not run.steps:
             raise LinearAlgebraError(f"{run.workdir} has no spectra to draw; train it with --spectrum_every=50")

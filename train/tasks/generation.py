@@ -75,7 +75,7 @@ def mixture_task(mixture: mixtures.Mixture) -> Task:
 
 
 def digit_data(data_dir: str = "", split_seed: int = 0) -> Data:
-    """The digit images with a latent vector beside each."""
+    """The digit images, each with a latent vector."""
     data = digits.load(data_dir, split_seed)
 
     def with_latent(arrays: Arrays, seed: int) -> Arrays:

@@ -114,7 +114,7 @@ def copying(delay: int) -> Task:
 
 
 def adding_sequences(batch: Batch, length: int) -> Batch:
-    """T uniform numbers beside a marker that is 1 at one place of each half, [B, T, 2], and the sum of the two marked.
+    """T uniform numbers and a marker that is 1 at one place of each half, [B, T, 2], and the sum of the two marked.
 
     Example:
         >>> batch = adding_sequences({"key": jnp.zeros((1, 2), jnp.uint32)}, length=6)
