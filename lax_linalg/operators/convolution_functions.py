@@ -35,11 +35,7 @@ def _closed(A: Convolution) -> bool:
     return all(by_fourier(A)) and set(A.stride) == {1}  # type: ignore[arg-type]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _each(f: Callable[..., jax.Array], blocks: jax.Array, *shared: jax.Array) -> jax.Array:
-    return jax.vmap(jax.vmap(lambda G: f(G, *shared)))(blocks)
-
-
+@functools.partial(jax.jit, static_argnums=1)
 def _grid(A: Convolution, f: Callable[..., jax.Array], *shared: jax.Array) -> jax.Array:
     """f(G, *shared) of the symbols G of all frequencies, [*N, groups, M, J], where f(conj G) = conj f(G).
 
@@ -48,7 +44,7 @@ def _grid(A: Convolution, f: Callable[..., jax.Array], *shared: jax.Array) -> ja
     sizes = [n // s for n, s in zip(A.spatial, A.stride)]  # type: ignore[arg-type]
     grid = None
     for stack in stacks(A):
-        values = _each(f, stack.blocks, *shared)
+        values = jax.vmap(jax.vmap(lambda G: f(G, *shared)))(stack.blocks)
         if grid is None:
             dtype = jnp.result_type(values.dtype, jnp.complex64)
             grid = jnp.zeros((*sizes, *values.shape[1:]), dtype)
@@ -60,6 +56,7 @@ def _grid(A: Convolution, f: Callable[..., jax.Array], *shared: jax.Array) -> ja
     return grid
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _map(A: Convolution, f: Callable[..., jax.Array], *shared: jax.Array) -> Convolution:
     """The circular convolution whose symbols are f of A's."""
     grid = _grid(A, f, *shared)

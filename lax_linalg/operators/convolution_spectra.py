@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -129,13 +130,19 @@ def _(A: Convolution, *, full: bool = False) -> SVD:
     k = min(m, n)
     require_dense(A, shape=(m, m if full else k))
     require_dense(A, shape=(n if full else k, n))
+    factorise = platform.full_svd if full else platform.svd
+    return _on_waves(A, full, [platform.each(factorise, stack.blocks) for stack in stacks(A)])
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _on_waves(A: Convolution, full: bool, factors: list[tuple[jax.Array, jax.Array, jax.Array]]) -> SVD:
+    """The SVD of A from those of its stacks of blocks."""
     bases = sides(A)
     left: list[jax.Array] = []
     right: list[jax.Array] = []
     values: list[jax.Array] = []
     rest: tuple[list[jax.Array], list[jax.Array]] = ([], [])
-    for stack in stacks(A, bases):
-        U, s, Vt = platform.each(platform.full_svd if full else platform.svd, stack.blocks)
+    for stack, (U, s, Vt) in zip(stacks(A, bases), factors):
         r = s.shape[-1]
         V = jnp.conj(jnp.swapaxes(Vt, -1, -2))
         values.append(jnp.tile(s.ravel(), stack.multiplicity))

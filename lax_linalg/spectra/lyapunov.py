@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -68,19 +69,20 @@ def lyapunov_exponents(steps: jax.Array | Batch, *, k: int | None = None, burn_i
         raise DimensionMismatch(f"k must be between 1 and n = {n}, got {k}")
     if not 0 <= burn_in < total:
         raise DimensionMismatch(f"burn_in must be between 0 and T − 1 = {total - 1}, got {burn_in}")
+    return of_finite("lyapunov_exponents", (steps,), lambda steps: _exponents(steps, k, burn_in))
 
-    def followed(steps: jax.Array | Batch) -> Lyapunov:
-        def advance(basis: jax.Array, members: Any) -> tuple[jax.Array, jax.Array]:
-            basis, R = jnp.linalg.qr(_applied(steps, members, basis))
-            return basis, jnp.log(jnp.abs(jnp.diagonal(R)))
 
-        _, growth = jax.lax.scan(advance, jnp.eye(n, k, dtype=compute_dtype(steps.dtype)), _members(steps))
-        growth = growth[burn_in:]
-        exponents = jnp.mean(growth, axis=0)
-        order = jnp.argsort(-exponents)
-        return Lyapunov(exponents[order], _standard_error(growth)[order], growth[:, order])
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _exponents(steps: jax.Array | Batch, k: int, burn_in: int) -> Lyapunov:
+    def advance(basis: jax.Array, members: Any) -> tuple[jax.Array, jax.Array]:
+        basis, R = jnp.linalg.qr(_applied(steps, members, basis))
+        return basis, jnp.log(jnp.abs(jnp.diagonal(R)))
 
-    return of_finite("lyapunov_exponents", (steps,), followed)
+    _, growth = jax.lax.scan(advance, jnp.eye(steps.shape[1], k, dtype=compute_dtype(steps.dtype)), _members(steps))
+    growth = growth[burn_in:]
+    exponents = jnp.mean(growth, axis=0)
+    order = jnp.argsort(-exponents)
+    return Lyapunov(exponents[order], _standard_error(growth)[order], growth[:, order])
 
 
 class FiniteTimeLyapunov(NamedTuple):
@@ -143,10 +145,10 @@ def finite_time_lyapunov(
         raise DimensionMismatch(f"max_passes must be ≥ 1, got {max_passes}")
     dtype = compute_dtype(steps.dtype)
     tol = 100 * n * float(jnp.finfo(dtype).eps) if tol is None else tol
-
     return of_finite("finite_time_lyapunov", (steps,), lambda steps: _product(steps, tol, max_passes))
 
 
+@jax.jit
 def _product(steps: jax.Array | Batch, tol: float, max_passes: int) -> FiniteTimeLyapunov:
     (total, n, _), dtype = steps.shape, compute_dtype(steps.dtype)
 

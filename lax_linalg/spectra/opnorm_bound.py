@@ -11,6 +11,7 @@ iteration (2023), algorithms 1 and 3; Higham, Accuracy and Stability of Numerica
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from lax_linalg.dispatch import verb
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.convolution_symbols import by_fourier, stacks
+from lax_linalg.operators.convolution_symbols import by_fourier, half_spectrum
 from lax_linalg.operators.window import Window
 from lax_linalg.spectra.krylov import safe_sqrt
 from lax_linalg.verbs.basic import compute_dtype, dense
@@ -88,6 +89,11 @@ def _require(iterations: int) -> None:
 def _(A: Convolution, *, iterations: int = 8) -> NormBound:
     """Gram iteration on every symbol of the circular convolution that A is, or is a part of."""
     _require(iterations)
+    return _convolution_bound(A, iterations)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _convolution_bound(A: Convolution, iterations: int) -> NormBound:
     around = _around(A)
     kernel = A.kernel.astype(compute_dtype(A.dtype))
     u = float(jnp.finfo(kernel.dtype).eps)
@@ -96,15 +102,14 @@ def _(A: Convolution, *, iterations: int = 8) -> NormBound:
     moduli = jnp.sum(jnp.abs(kernel.reshape(taps, *kernel.shape[-2:])), axis=0)
     unit = _power_of_two(jax.lax.stop_gradient(jnp.max(moduli)))
     error = (2 * taps + 8) * u * unit * _frobenius(moduli / unit) * math.prod(A.stride) ** 0.5  # type: ignore[arg-type]
-    bounds = [_gram_bound(s.blocks, iterations, error) for s in stacks(around)]
-    upper = jnp.max(jnp.stack([b.upper for b in bounds]))
+    bounds = _gram_bound(half_spectrum(around), iterations, error)
     # ‖A‖₂² ≤ ‖|A|‖₁ ‖|A|‖_∞, sums of at most K cin or K cout numbers
     slack = 1 + (taps * max(A.in_channels, A.out_channels) + 16) * u
     positive = A.with_kernel(jnp.abs(kernel))
     schur = safe_sqrt(opnorm(positive, 1)) * safe_sqrt(opnorm(positive, jnp.inf)) * slack
-    upper = jnp.minimum(upper, schur)
+    upper = jnp.minimum(bounds.upper, schur)
     if around is A:
-        return NormBound(jnp.max(jnp.stack([b.lower for b in bounds])), upper)
+        return NormBound(bounds.lower, upper)
     return NormBound(_power_bound(A, iterations, schur), upper)
 
 
@@ -130,25 +135,30 @@ def _frobenius(x: jax.Array) -> jax.Array:
     return safe_sqrt(total)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _gram_bound(blocks: jax.Array, iterations: int, error: Any) -> NormBound:
     """The largest bounds over blocks [..., M, J], each known up to an error of norm `error`."""
     first = blocks if blocks.shape[-2] >= blocks.shape[-1] else jnp.conj(jnp.swapaxes(blocks, -1, -2))
     M, J = first.shape[-2:]
     real = jnp.finfo(first.dtype)
     u = float(real.eps)
-    G, trail = first, []
-    for _ in range(iterations):
+
+    def onwards(G: jax.Array, _: None = None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         unit = _unit(G)
         G = G / unit[..., None, None]
-        inner = G.shape[-2]
-        trail.append((unit, _frobenius(G) * (1 + (inner + J + 8) * u), (4 * inner + 16) * u))
-        G = jnp.einsum("...ki,...kj->...ij", G.conj(), G, precision="highest")
-    bound = _frobenius(G) * (1 + (2 * J + 8) * u)
-    for unit, frobenius, gamma in reversed(trail):
+        norm = _frobenius(G) * (1 + (G.shape[-2] + J + 8) * u)
+        return jnp.einsum("...ki,...kj->...ij", G.conj(), G, precision="highest"), (unit, norm)
+
+    def back(bound: jax.Array, trail: tuple[jax.Array, jax.Array], inner: int = J) -> tuple[jax.Array, None]:
+        unit, norm = trail
         # what underflows in the products adds at most J² (M + J) times the smallest normal number
-        square = bound + gamma * frobenius**2 + J * J * (M + J) * float(real.tiny)
-        bound = unit * jnp.sqrt(square) * (1 + 8 * u)
-    unit, whole, _ = trail[0]
+        square = bound + (4 * inner + 16) * u * norm**2 + J * J * (M + J) * float(real.tiny)
+        return unit * jnp.sqrt(square) * (1 + 8 * u), None
+
+    G, (unit, whole) = onwards(first)
+    G, trail = jax.lax.scan(onwards, G, length=iterations - 1)
+    bound, _ = jax.lax.scan(back, _frobenius(G) * (1 + (2 * J + 8) * u), trail, reverse=True)
+    bound, _ = back(bound, (unit, whole), M)
     upper = jnp.minimum(bound, unit * whole) + error * (1 + 8 * u)
 
     # the column of the last Gram matrix with the largest norm leans to the leading singular vector
