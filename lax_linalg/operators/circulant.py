@@ -332,7 +332,7 @@ def _(A: Circulant, p: complex | jax.Array) -> LinearOperator:
     """Powers of the eigenvalues; products for integers, which FFTs would round."""
     whole = whole_exponent(p)
     if whole in (None, 0, 1) or not jnp.issubdtype(A.dtype, jnp.inexact):
-        return power.lookup(LinearOperator).function(A, p)
+        return power.fallback(A, p)
     if whole < 0:
         require_nonzero(A.eigenvalues, "power")
     return _map(A, lambda w: jax.lax.integer_pow(w, whole))

@@ -19,7 +19,7 @@ from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.verbs.arithmetic import add, adjoint, inner, multiply, same_shape, transpose
 from lax_linalg.verbs.basic import dense, diag, materialize
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
-from lax_linalg.verbs.functions import exp, implicit_root, log, matrix_exponential, sqrt
+from lax_linalg.verbs.functions import exp, implicit_root, log, matrix_exponential, power, sqrt, whole_exponent
 from lax_linalg.verbs.predicates import ishermitian, isnormal, issymmetric
 from lax_linalg.verbs.schur import Schur, schur
 from lax_linalg.verbs.solve import inv, pinv, require_nonzero
@@ -65,6 +65,11 @@ class Hermitian(LinearOperator):
 
     def _matmat(self, X: jax.Array) -> jax.Array:
         return materialize(self).astype(X.dtype) @ X
+
+    def _numbers(self) -> list[jax.Array]:
+        array = jnp.asarray(self.array)
+        diagonal = jnp.diagonal(array, axis1=-2, axis2=-1).real
+        return [jnp.triu(array, 1) if self.uplo == "U" else jnp.tril(array, -1), diagonal]
 
     def _describe(self) -> str:
         return self.uplo
@@ -213,23 +218,28 @@ def _(A: Hermitian) -> Schur:
 # --- inverses and functions: Hermitian again ---
 
 
+def _hermitian_part(A: Hermitian, X: jax.Array) -> Hermitian:
+    """(X + Xᴴ)/2 of an X that is Hermitian but for rounding, because one triangle alone loses κ times more digits."""
+    return type(A)(X / 2 + X.conj().T / 2 if jnp.issubdtype(X.dtype, jnp.inexact) else X)
+
+
 @inv.rule(Hermitian, cost="O(n³)")
 def _(A: Hermitian) -> Hermitian:
     """LU with partial pivoting; the result is Hermitian."""
-    return type(A)(materialize(inv.fallback(A)))
+    return _hermitian_part(A, materialize(inv.fallback(A)))
 
 
 @pinv.rule(Hermitian, cost="O(n³)")
 def _(A: Hermitian, *, rtol: float | None = None, atol: jax.Array | float = 0) -> Hermitian:
     """SVD, small singular values dropped; the result is Hermitian."""
-    return type(A)(materialize(pinv.fallback(A, rtol=rtol, atol=atol)))
+    return _hermitian_part(A, materialize(pinv.fallback(A, rtol=rtol, atol=atol)))
 
 
 @exp.rule(Hermitian, cost="O(n³)")
 def _(A: Hermitian) -> Hermitian:
     """Scaling and squaring; the result is Hermitian."""
     a = dense(A)
-    return type(A)(matrix_exponential(a) if a.size else a)
+    return _hermitian_part(A, matrix_exponential(a) if a.size else a)
 
 
 @sqrt.rule(Hermitian, cost="O(n³)")
@@ -305,7 +315,21 @@ def _principal(name: str, A: Hermitian) -> Hermitian:
     if isinstance(X, Tracer) and name == "sqrt":
         w = jax.lax.stop_gradient(_nonnegative_spectrum(a)[0])
         require_differentiable(X, above_rounding(w, a.shape[0]), "sqrt has no derivative at a singular matrix")
-    return type(A)(X)
+    return _hermitian_part(A, X)
+
+
+@power.rule(Hermitian, cost="O(n³ log p)")
+def _(A: Hermitian, p: complex | jax.Array) -> LinearOperator:
+    """Products for integers; else by sqrt, log and exp, complex where an eigenvalue is negative (NaN under jit)."""
+    whole = whole_exponent(p)
+    if whole is None:
+        indefinite = A.shape[0] > 0 and known_not_finite(_nonnegative_spectrum(dense(A))[0])
+        return power.fallback(Dense(dense(A)) if indefinite else A, p)
+    if whole in (0, 1):
+        return power.fallback(A, whole)
+    if whole < 0:
+        return power(inv(A), -whole)
+    return _hermitian_part(A, materialize(power.fallback(Dense(materialize(A)), whole)))
 
 
 # --- predicates ---

@@ -220,6 +220,10 @@ def _(A: JordanBlock, p: complex | jax.Array) -> LinearOperator:
     whole = whole_exponent(p)
     if whole is None:
         return _binomial_series(A, p, "power")
+    if whole in (0, 1):
+        return power.fallback(A, whole)
+    if whole > 0 and not jnp.issubdtype(A.dtype, jnp.inexact):
+        return power.fallback(A.series, whole)
     if whole < 0 and A.n:
         require_nonzero(A.value[None], "power")
     return _integer_power(A, whole)

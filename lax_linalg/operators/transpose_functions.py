@@ -16,7 +16,7 @@ from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
 from lax_linalg.verbs.eigen import eigen, eigvals
-from lax_linalg.verbs.functions import exp, log, power, sqrt
+from lax_linalg.verbs.functions import exp, log, power, sqrt, whole_exponent
 from lax_linalg.verbs.lu import lu
 from lax_linalg.verbs.norms import cond, norm, opnorm, require_p
 from lax_linalg.verbs.polar import Polar, polar
@@ -111,7 +111,7 @@ def _(A: Transpose) -> LinearOperator:
 @power.rule(Transpose, cost="cost of power of A")
 def _(A: Transpose, p: complex | jax.Array) -> LinearOperator:
     """(Aᵖ)ᵀ."""
-    return transpose(power(A.parent, p))
+    return A if whole_exponent(p) == 1 else transpose(power(A.parent, p))
 
 
 @schur.rule(Transpose, cost="cost of schur of A plus O(n²)")

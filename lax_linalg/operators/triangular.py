@@ -49,6 +49,9 @@ class Triangular(LinearOperator):
     def _matmat(self, X: jax.Array) -> jax.Array:
         return materialize(self).astype(X.dtype) @ X
 
+    def _numbers(self) -> list[jax.Array]:
+        return [_triangle(jnp.asarray(self.array), self.lower, self.unit)]
+
     def _describe(self) -> str:
         return "unit" if self.unit else ""
 
@@ -109,10 +112,12 @@ def _kind(lower: bool) -> type[Triangular]:
 @materialize.rule(Triangular, cost="O(n²)")
 def _(A: Triangular) -> jax.Array:
     """The triangle."""
-    triangle = jnp.tril if A.lower else jnp.triu
-    if not A.unit:
-        return triangle(A.array)
-    return triangle(A.array, -1 if A.lower else 1) + jnp.eye(A.shape[0], dtype=A.dtype)
+    triangle = _triangle(A.array, A.lower, A.unit)
+    return triangle + jnp.eye(A.shape[0], dtype=A.dtype) if A.unit else triangle
+
+
+def _triangle(array: jax.Array, lower: bool, strict: bool) -> jax.Array:
+    return jnp.tril(array, -1 if strict else 0) if lower else jnp.triu(array, 1 if strict else 0)
 
 
 @diag.rule(Triangular, cost="O(n)")
@@ -255,7 +260,9 @@ def _(A: Triangular, b: jax.Array) -> jax.Array:
     require_nonzero(diag(A), "solve")
     if 0 in b.shape:
         return b
-    return jax.scipy.linalg.solve_triangular(A.array.astype(b.dtype), b, lower=A.lower, unit_diagonal=A.unit)
+    # the triangle alone, because not every platform leaves the other one unread
+    triangle = _triangle(A.array, A.lower, A.unit).astype(b.dtype)
+    return jax.scipy.linalg.solve_triangular(triangle, b, lower=A.lower, unit_diagonal=A.unit)
 
 
 @inv.rule(Triangular, cost="O(n³)")

@@ -76,9 +76,16 @@ def scale(A: LinearOperator, alpha: jax.Array | complex) -> LinearOperator:
 
     linear = linear_over(complex if jnp.iscomplexobj(alpha) else float, A)
     if linear is not None:
-        return jax.tree.map(lambda x: alpha * x, linear)
+        return jax.tree.map(lambda x: _multiple(alpha, x), linear)
     # a whole number is of the default integer type, because that of a permutation's entries would not hold it
     return Scaled(jnp.asarray(alpha, int if isinstance(alpha, int) else None), A)
+
+
+def _multiple(alpha: jax.Array | complex, x: jax.Array) -> jax.Array:
+    """α x part by part for a real α: an imaginary part that a structure does not look at stays where it is."""
+    if jnp.iscomplexobj(alpha) or not jnp.iscomplexobj(x):
+        return alpha * x
+    return jax.lax.complex(alpha * x.real, alpha * x.imag)
 
 
 @verb(

@@ -255,10 +255,12 @@ def power(A: LinearOperator, p: complex | jax.Array) -> LinearOperator:
 
     Args:
         A: square operator or array [n, n]; nonsingular unless p is a multiple of ½ and ≥ 0.
-        p: the exponent, real or complex; an integer keeps A's structure and type, another number gives exp(p log A).
+        p: the exponent, real or complex; an integer ≥ 0 keeps A's dtype (float32 in half precision), and every integer
+            keeps A's structure wherever products do; another number gives exp(p log A).
 
     Returns:
-        The operator Aᵖ; complex where `log` is, for p that is not an integer.
+        The operator Aᵖ; complex where `log` is, for p that is not an integer, and where a matrix that is Hermitian by
+        type has a negative eigenvalue (NaN instead under ``jit``, where dtypes cannot follow from numbers).
 
     Raises:
         SingularError: as `inv`, `sqrt` and `log`.
