@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -66,11 +67,13 @@ def test_the_library_imports_heavy_packages_only_where_they_are_used():
 def test_with_blocks_choose_by_what_is_part_of_the_key_of_every_program():
     """`jit` knows nothing of Python's own context variables: what is traced reads JAX's user contexts only."""
     # who listens while a model is traced changes no program; which tracers are checked concerns their own trace alone
-    allowed = {TOP / "lax_linalg" / name for name in ("flax.py", "dispatch.py")}
+    allowed = {("flax.py", "watch"), ("dispatch.py", "checked")}
+    found = set()
     for path in files("lax_linalg"):
-        own = imported(path, at_import_time=False) & {"contextvars", "threading"}
-        assert not own or path in allowed, f"{path.relative_to(TOP)} imports {own}: take jax.make_user_context"
-        assert "\nglobal " not in path.read_text().replace("    ", ""), path
+        text = path.read_text()
+        assert "threading.local" not in text and not re.search(r"^ *global ", text, re.MULTILINE), path
+        found |= {(path.name, name) for name in re.findall(r'ContextVar\("(\w+)"', text)}
+    assert found == allowed, "for what a program depends on take jax.make_user_context"
 
 
 def test_importing_the_library_loads_nothing_heavy():
