@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.metadata
 import math
 import warnings
 from collections.abc import Callable
@@ -205,9 +206,18 @@ def _asdex() -> Any:
     try:
         import asdex
     except Exception as error:  # asdex reaches into JAX's private modules, so that more than ImportError can happen
+        try:
+            installed = importlib.metadata.version("asdex")
+        except importlib.metadata.PackageNotFoundError:
+            why = "which is not installed; install lax-linalg[full]"
+        else:
+            why = (
+                f"but asdex {installed} cannot be imported with jax {jax.__version__} ({type(error).__name__}: {error})"
+                "; asdex 0.5.2 works with jax 0.11, so install 'jax<0.12' or an asdex that is newer"
+            )
         raise LinearAlgebraError(
-            f"method='coloured' needs asdex here, which cannot be imported ({type(error).__name__}: {error}); install "
-            "lax-linalg[full], or use method='dense', which gives the same matrix by more products"
+            f"method='coloured' needs asdex here, {why}, or use method='dense', which gives the same matrix by more "
+            "products"
         ) from None
     return asdex
 

@@ -167,7 +167,7 @@ def _exp_approximant(powers: dict[int, jax.Array], degree: int) -> jax.Array:
 
     def polynomial(first: int) -> jax.Array:
         """Σ b_{j+first} Aʲ over even j."""
-        low = sum(b[j + first] * even[j] for j in (0, 2, 4, 6))
+        low: Any = sum(b[j + first] * even[j] for j in (0, 2, 4, 6))
         high = [b[j + first] * even[j - 6] for j in (8, 10, 12) if j + first <= m]
         return low + even[6] @ sum(high) if high else low
 
