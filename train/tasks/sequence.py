@@ -80,7 +80,7 @@ def state_spectra(model: Any, batch: Batch, steps: int = 100) -> dict[str, jax.A
         return {}
     J = la.materialize(model.state_jacobians(batch["input"][0, :steps]))
     exponents = la.lyapunov_exponents(J).exponents
-    sigma = jnp.linalg.svd(J[:: max(1, len(J) // 10)], compute_uv=False)
+    sigma = jax.vmap(la.svdvals)(J[:: max(1, len(J) // 10)])
     return {
         "lyapunov_max": exponents[0],
         "lyapunov_min": exponents[-1],
