@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from lax_linalg.canonical import canonical
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 
 MODES = ("auto", "forward", "reverse")
@@ -86,10 +87,10 @@ def push_of(f: Callable[..., jax.Array], x: jax.Array, args: tuple = ()) -> Call
         [6.]
     """
     if directions(f, x, args).forward:
-        return jax.linearize(lambda x: f(x, *args), x)[1]
+        return canonical(jax.linearize(lambda x: f(x, *args), x)[1], x)
     y, pull = jax.vjp(lambda x: f(x, *args), x)
     transposed = jax.linear_transpose(lambda ct: pull(ct)[0], y)
-    return lambda v: transposed(v)[0]
+    return canonical(lambda v: transposed(v)[0], x)
 
 
 def pull_of(f: Callable[..., jax.Array], x: jax.Array, args: tuple = ()) -> Callable[[jax.Array], jax.Array]:
@@ -107,8 +108,8 @@ def pull_of(f: Callable[..., jax.Array], x: jax.Array, args: tuple = ()) -> Call
             f"{getattr(f, '__name__', type(f).__name__)} cannot be differentiated in reverse (a while_loop), which "
             "products with the transpose need; form the matrix, la.materialize(J), or run the loop by jax.lax.scan"
         )
-    pull = jax.vjp(lambda x: f(x, *args), x)[1]
-    return lambda w: pull(w)[0]
+    y, pull = jax.vjp(lambda x: f(x, *args), x)
+    return canonical(lambda w: pull(w)[0], y)
 
 
 def chosen_mode(mode: str, m: int, n: int, only: str | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.canonical import canonical
 from lax_linalg.operators.base import LinearOperator, as_part, operator
 from lax_linalg.verbs.arithmetic import conj, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import diag, materialize, require_dense
@@ -39,8 +40,8 @@ class Transpose(LinearOperator):
 
     def _matmat(self, X: jax.Array) -> jax.Array:
         columns = jax.ShapeDtypeStruct((self.parent.shape[1], X.shape[1]), X.dtype)
-        (Y,) = jax.linear_transpose(self.parent._matmat, columns)(X)
-        return Y
+        transposed = jax.linear_transpose(self.parent._matmat, columns)
+        return canonical(lambda X: transposed(X)[0], X)(X)
 
     def _describe(self) -> str:
         return f"of {self.parent!r}"

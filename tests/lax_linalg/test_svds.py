@@ -110,3 +110,28 @@ def test_errors(call, message):
     with pytest.raises(la.LinearAlgebraError) as caught:
         call()
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(70, 50), (50, 70)])
+def test_a_nearby_operators_triplets_are_where_the_next_begins(shape, x64):
+    spectrum = np.r_[np.linspace(3, 2.5, 4), np.linspace(1, 0, 46)]
+    U, V = (np.linalg.qr(draw(s, n, 50))[0] for s, n in enumerate(shape))
+    a = (U * spectrum) @ V.T
+    before = la.svds(a, 4)
+    after = a + 1e-3 * draw(2, *shape)
+    F = check(la.Dense(after), 4, start=before, rtol=1e-4, converged=1e-6)
+    assert (F.residuals <= 1e-4 * F.S[0]).all()
+    # one block of the old vectors is enough for values, and its residuals say how good they are
+    once = check(la.Dense(after), 4, start=before, steps=8, restarts=0, converged=1e-3)
+    assert (once.residuals < 0.05).all()
+    with pytest.raises(la.DimensionMismatch, match=r"starts with triplets of its shape, got those of"):
+        la.svds(after[:-1], 4, start=before)
+
+
+def test_a_tolerance_for_each_value(x64):
+    a = draw(0, 300, 200)
+    F = check(la.Dense(a), 3, rtol=np.array([1e-3, 1e-2, 1e-1]), steps=60, converged=0.2)
+    assert (F.residuals <= 1.01 * np.array([1e-3, 1e-2, 1e-1]) * F.S[0]).all()
+    assert F.residuals[2] > 1e-6  # no more was done than was asked for
+    with pytest.raises(la.DimensionMismatch, match="rtol is a number or k = 3 of them"):
+        la.svds(a, 3, rtol=np.ones(2))
