@@ -25,6 +25,8 @@ from lax_linalg.spectra.krylov import golub_kahan, lanczos, safe_sqrt
 from lax_linalg.verbs.basic import compute_dtype
 
 KINDS = ("singular_values", "eigenvalues")
+KEPT = 2**23
+"""Up to so many numbers all Lanczos vectors are kept and orthogonal to each other."""
 
 
 class Estimate(NamedTuple):
@@ -147,8 +149,9 @@ def spectral_density(
         UnknownNameError: for another `of`.
         NonFiniteError: on NaN or infinity.
 
-    Cost: samples × steps products with A (and as many with Aᴴ for singular values), and O(samples steps² (m + n)) to
-    keep the bases orthogonal; samples × steps × (m + n) numbers of memory.
+    Cost: samples × steps products with A (and as many with Aᴴ for singular values). Bases of up to 2²³ numbers,
+    samples × steps × (m + n), and those of a fourth of the space or more are kept orthogonal, O(samples steps² (m + n));
+    larger ones are not kept at all, and O(samples (m + n)) numbers of memory are enough.
 
     Example:
         >>> import jax, lax_linalg as la
@@ -211,11 +214,13 @@ def _rules(A: LinearOperator, key: jax.Array, of: str, samples: int, steps: int)
         n, dtype = A.shape[1], compute_dtype(A.dtype)
         V = jax.random.rademacher(key, (n, samples), dtype=jnp.finfo(dtype).dtype).astype(dtype) / n**0.5
         coarse = max(1, (2 * steps) // 3)
+        # a basis of all vectors takes longer to keep orthogonal than large operators to multiply
+        orthogonal = 4 * steps > min(A.shape) or samples * steps * sum(A.shape) <= KEPT
         if of == "eigenvalues":
-            diagonal, off = lanczos(A, V, steps)
+            diagonal, off = lanczos(A, V, steps, orthogonal)
             solve, build = _eigh_rule, _tridiagonal
         else:
-            diagonal, off = golub_kahan(A, V, steps)
+            diagonal, off = golub_kahan(A, V, steps, orthogonal)
             solve, build = _svd_rule, _bidiagonal
         rules = jax.vmap(lambda d, e: solve(build(d, e)))
         return rules(diagonal, off), rules(diagonal[:, :coarse], off[:, : coarse - 1])

@@ -1,8 +1,10 @@
 """Lanczos tridiagonalisation and Golub–Kahan bidiagonalisation of many start vectors at once, safe at breakdown.
 
-Both keep all basis vectors orthogonal (two passes of classical Gram–Schmidt), so no spurious copies of eigenvalues
-appear. When a Krylov space is exhausted, which is normal for low-rank or degenerate matrices, the recurrence stops: the
-coupling to what would follow is set to zero at the threshold √n ε ‖A‖, and the nodes behind it get no weight.
+With `orthogonal` both keep all basis vectors orthogonal (two passes of classical Gram–Schmidt), so that no spurious
+copies of eigenvalues appear; without, they keep no basis at all: copies appear, and share the weight of what they copy,
+which leaves a quadrature rule as good as rounding allows (Greenbaum 1989; Knizhnerman 1996). When a Krylov space is
+exhausted, which is normal for low-rank or degenerate matrices, the recurrence stops: the coupling to what would follow
+is set to zero at the threshold √n ε ‖A‖, and the nodes after it get no weight.
 """
 
 from __future__ import annotations
@@ -13,18 +15,19 @@ import jax
 import jax.numpy as jnp
 
 
-def lanczos(A: Any, V: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
+def lanczos(A: Any, V: jax.Array, steps: int, orthogonal: bool = True) -> tuple[jax.Array, jax.Array]:
     """The tridiagonal matrices T = Qᴴ A Q of p Krylov spaces of a Hermitian A.
 
     Args:
         A: Hermitian operator or array [n, n].
         V: start vectors as columns [n, p], each of unit length.
         steps: m, at most n.
+        orthogonal: whether all vectors are kept, and orthogonal to each other.
 
     Returns:
         Diagonals [p, m] and off-diagonals [p, m − 1], real.
 
-    Cost: m products with p columns, and O(m² n p) for the orthogonality; m n p numbers of memory.
+    Cost: m products with p columns; for the orthogonality O(m² n p) and m n p numbers of memory.
 
     Example:
         >>> diagonal, off = lanczos(jnp.diag(jnp.array([1.0, 3.0])), jnp.full((2, 1), 0.5**0.5), 2)
@@ -38,37 +41,42 @@ def lanczos(A: Any, V: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
     eps = n**0.5 * jnp.finfo(real).eps
 
     def step(carry: Any, j: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-        basis, v, scale, alive, first = carry
-        basis = basis.at[:, j].set(v)
+        basis, before, v, last, scale, alive, first = carry
         w = (A @ v.T).T
         alpha = jnp.sum(v.conj() * w, axis=1).real
         first = jnp.where(j == 0, alpha, first)
         alpha = jnp.where(alive, alpha, first)  # a node without weight, inside the spectrum
-        w = _orthogonalise(w, basis)
+        if orthogonal:
+            basis = basis.at[:, j].set(v)
+            w = _orthogonalise(w, basis)
+        else:
+            w = w - alpha[:, None] * v - last[:, None] * before
         beta = _lengths(w)
         scale = jnp.maximum(scale, jnp.maximum(jnp.abs(alpha), beta))
         alive = alive & (beta > eps * scale)
         beta = jnp.where(alive, beta, 0)
-        v = _unit(w, beta)
-        return (basis, v, scale, alive, first), (alpha, beta)
+        return (basis, v, _unit(w, beta), beta, scale, alive, first), (alpha, beta)
 
-    start = (jnp.zeros((p, steps, n), V.dtype), V.T, jnp.zeros(p, real), jnp.ones(p, bool), jnp.zeros(p, real))
+    zeros, basis = jnp.zeros(p, real), jnp.zeros((p, steps if orthogonal else 0, n), V.dtype)
+    start = (basis, jnp.zeros_like(V.T), V.T, zeros, zeros, jnp.ones(p, bool), zeros)
     _, (alpha, beta) = jax.lax.scan(step, start, jnp.arange(steps))
     return alpha.T, beta[:-1].T
 
 
-def golub_kahan(A: Any, V: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
+def golub_kahan(A: Any, V: jax.Array, steps: int, orthogonal: bool = True) -> tuple[jax.Array, jax.Array]:
     """The upper bidiagonal matrices B with A V = U B of p Krylov spaces of AᴴA.
 
     Args:
         A: operator or array [m, n].
         V: start vectors as columns [n, p], each of unit length.
         steps: s, at most min(m, n).
+        orthogonal: whether all vectors are kept, and orthogonal to each other.
 
     Returns:
         Diagonals [p, s] and superdiagonals [p, s − 1], real and non-negative.
 
-    Cost: s products of A and of Aᴴ with p columns, and O(s² (m + n) p); s (m + n) p numbers of memory.
+    Cost: s products of A and of Aᴴ with p columns; for the orthogonality O(s² (m + n) p) and s (m + n) p numbers of
+    memory.
 
     Example:
         >>> diagonal, off = golub_kahan(jnp.diag(jnp.array([1.0, 1.0])), jnp.eye(2, 1), 2)
@@ -84,28 +92,32 @@ def golub_kahan(A: Any, V: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]
     eps = max(m, n) ** 0.5 * jnp.finfo(real).eps
 
     def step(carry: Any, j: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-        left, right, v, scale, alive, first = carry
-        right = right.at[:, j].set(v)
-        u = _orthogonalise((A @ v.T).T, left)
+        left, right, before, v, last, scale, alive, first = carry
+        u = (A @ v.T).T
+        u = _orthogonalise(u, left) if orthogonal else u - last[:, None] * before
         alpha = _lengths(u)
         first = jnp.where(j == 0, alpha, first)
         scale = jnp.maximum(scale, alpha)
         go_on = alive & (alpha > eps * scale)
         u = _unit(u, jnp.where(go_on, alpha, 0))
-        left = left.at[:, j].set(u)
         # where the space ended with a zero diagonal entry, that zero is a singular value; behind it come nodes without
         # weight, which lie inside the spectrum
         alpha = jnp.where(go_on, alpha, jnp.where(alive, 0, first))
-        w = _orthogonalise((AH @ u.T).T, right)
+        w = (AH @ u.T).T
+        if orthogonal:
+            left, right = left.at[:, j].set(u), right.at[:, j].set(v)
+            w = _orthogonalise(w, right)
+        else:
+            w = w - alpha[:, None] * v
         beta = _lengths(w)
         scale = jnp.maximum(scale, beta)
         alive = go_on & (beta > eps * scale)
         beta = jnp.where(alive, beta, 0)
-        v = _unit(w, beta)
-        return (left, right, v, scale, alive, first), (alpha, beta)
+        return (left, right, u, _unit(w, beta), beta, scale, alive, first), (alpha, beta)
 
-    left, right = jnp.zeros((p, steps, m), V.dtype), jnp.zeros((p, steps, n), V.dtype)
-    start = (left, right, V.T, jnp.zeros(p, real), jnp.ones(p, bool), jnp.zeros(p, real))
+    left, right = (jnp.zeros((p, steps if orthogonal else 0, size), V.dtype) for size in (m, n))
+    zeros = jnp.zeros(p, real)
+    start = (left, right, jnp.zeros((p, m), V.dtype), V.T, zeros, zeros, jnp.ones(p, bool), zeros)
     _, (alpha, beta) = jax.lax.scan(step, start, jnp.arange(steps))
     return alpha.T, beta[:-1].T
 

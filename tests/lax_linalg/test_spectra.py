@@ -356,3 +356,24 @@ def test_stable_rank_of_structures():
 def test_bad_input(name, A, options, error, message, key):
     with pytest.raises(error, match=message):
         getattr(la, name)(A, **{"key": key, **options})
+
+
+def test_rules_without_a_basis_are_as_good():
+    """Far beyond where orthogonality is lost, in single precision: sums of functions that are smooth in σ²."""
+    values = np.r_[np.linspace(0, 1, 400), 5.0, 5.0, 9.0].astype(np.float32)
+    V = (np.random.default_rng(0).choice([-1.0, 1.0], (len(values), 2)) / len(values) ** 0.5).astype(np.float32)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def rules(orthogonal):
+        A = la.Diagonal(jnp.asarray(values))
+        d, e = golub_kahan(A, V, 60, orthogonal)
+        g, h = lanczos(A, V, 60, orthogonal)
+        upper = jax.vmap(lambda d, e: jnp.diag(d) + jnp.diag(e, 1))(d, e)
+        symmetric = jax.vmap(lambda d, e: jnp.diag(d) + jnp.diag(e, 1) + jnp.diag(e, -1))(g, h)
+        (_, s, Qt), (w, Q) = jnp.linalg.svd(upper), jnp.linalg.eigh(symmetric)
+        return (s, Qt[:, :, 0] ** 2), (w, Q[:, 0] ** 2)
+
+    for f in (np.ones_like, np.square, np.cos, lambda t: np.exp(-(t**2))):
+        exact = f(values.astype(float)) @ V.astype(float) ** 2
+        for nodes, weights in (*rules(False), *rules(True)):
+            np.testing.assert_allclose(np.sum(weights * f(np.asarray(nodes)), axis=1), exact, rtol=2e-5)
