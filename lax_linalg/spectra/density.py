@@ -150,8 +150,8 @@ def spectral_density(
         NonFiniteError: on NaN or infinity.
 
     Cost: samples × steps products with A (and as many with Aᴴ for singular values). Bases of up to 2²³ numbers,
-    samples × steps × (m + n), and those of a fourth of the space or more are kept orthogonal, O(samples steps² (m + n));
-    larger ones are not kept at all, and O(samples (m + n)) numbers of memory are enough.
+    samples × steps × (m + n), and those of a fourth of the space or more are kept orthogonal, in
+    O(samples steps² (m + n)); larger ones are not kept at all: O(samples (m + n)) numbers of memory are enough.
 
     Example:
         >>> import jax, lax_linalg as la
