@@ -42,14 +42,19 @@ def semi_orthogonal(W: jax.Array) -> jax.Array:
     Source: Trockman and Kolter, arXiv:2104.07167, section 4 and appendix A.
     """
     m, n = W.shape[-2:]
-    if (single := jnp.promote_types(W.dtype, jnp.float32)) != W.dtype:
-        return semi_orthogonal(W.astype(single)).astype(W.dtype)
+    if (raised := _single(W)).dtype != W.dtype:
+        return semi_orthogonal(raised).astype(W.dtype)
     if m < n:
         return _adjoint(semi_orthogonal(_adjoint(W)))
     U, V = W[..., :n, :], W[..., n:, :]
     A = U - _adjoint(U) + _adjoint(V) @ V
     identity = jnp.eye(n, dtype=W.dtype)
     return jnp.concatenate([identity - A, -2 * V], axis=-2) @ jnp.linalg.inv(identity + A)
+
+
+def _single(x: jax.Array) -> jax.Array:
+    """The same numbers in at least single precision."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _adjoint(W: jax.Array) -> jax.Array:
@@ -117,6 +122,7 @@ class OrthogonalConv(nnx.Module):
         strides: s, which must divide H and W.
         use_bias: add b [cout], 0 at the start.
         kernel_init: of the free kernel [kh, kw, s² cin, cout], or its name.
+        param_dtype: of the parameters; half precision is transformed in single precision.
         rngs: source of the initial weights.
 
     Raises:
@@ -146,6 +152,7 @@ class OrthogonalConv(nnx.Module):
         strides: int = 1,
         use_bias: bool = True,
         kernel_init: str | Initializer = "gaussian",
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.in_features = positive("in_features", in_features)
@@ -159,8 +166,8 @@ class OrthogonalConv(nnx.Module):
         if any(k > n for k, n in zip(self.kernel_size, self.grid)):
             raise DimensionMismatch(f"a kernel of {self.kernel_size} does not fit {self.grid} pixels")
         shape = (*self.kernel_size, s * s * in_features, out_features)
-        self.kernel = nnx.Param(initializer(kernel_init)(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else nnx.data(None)
+        self.kernel = nnx.Param(initializer(kernel_init)(rngs.params(), shape, param_dtype))
+        self.bias = nnx.Param(jnp.zeros(out_features, param_dtype)) if use_bias else nnx.data(None)
 
     def matrices(self) -> jax.Array:
         """The unitary matrix of each frequency, [H/s, W/s // 2 + 1, s² cin, cout]: the half spectrum of a real kernel.
@@ -170,15 +177,16 @@ class OrthogonalConv(nnx.Module):
             >>> jax.eval_shape(layer.matrices)
             ShapeDtypeStruct(shape=(4, 3, 4, 4), dtype=complex64)
         """
-        return semi_orthogonal(jnp.fft.rfft2(self.kernel[...], s=self.grid, axes=(0, 1)))
+        return semi_orthogonal(jnp.fft.rfft2(_single(self.kernel[...]), s=self.grid, axes=(0, 1)))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         self._check(x.shape[-3:])
         (h, w), s = self.grid, self.strides
         cells = x.reshape(*x.shape[:-3], h, s, w, s, self.in_features)
         cells = jnp.moveaxis(cells, -4, -3).reshape(*x.shape[:-3], h, w, -1)
-        spectrum = jnp.fft.rfft2(cells, axes=(-3, -2))
+        spectrum = jnp.fft.rfft2(_single(cells), axes=(-3, -2))
         y = jnp.fft.irfft2(jnp.einsum("...hwi,hwio->...hwo", spectrum, self.matrices()), s=(h, w), axes=(-3, -2))
+        y = y.astype(jnp.promote_types(x.dtype, self.kernel[...].dtype))
         return y if self.bias is None else y + self.bias[...]
 
     def operator(self, input_shape: Sequence[int]) -> la.Convolution:
@@ -200,7 +208,7 @@ class OrthogonalConv(nnx.Module):
         """
         self._check(input_shape)
         (h, w), s = self.grid, self.strides
-        taps = jnp.fft.irfft2(self.matrices(), s=(h, w), axes=(0, 1))
+        taps = jnp.fft.irfft2(self.matrices(), s=(h, w), axes=(0, 1)).astype(self.kernel[...].dtype)
         # y[p] = Σ_a x_cells[p − a] taps[a]; as a correlation the tap that meets x[s p + u] stands at u + front
         taps = jnp.roll(taps[::-1, ::-1], 1, axis=(0, 1)).reshape(h, w, s, s, self.in_features, self.out_features)
         kernel = jnp.moveaxis(taps, 1, 2).reshape(h * s, w * s, self.in_features, self.out_features)

@@ -92,7 +92,7 @@ def test_a_discriminator_of_them_keeps_its_gradients_norm():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda r: models.OrthogonalConv(1, 4, 3, input_size=(5, 4), strides=2, rngs=r), "strides=2 must divide"),
+        (lambda r: models.OrthogonalConv(1, 4, 2, input_size=(5, 4), strides=2, rngs=r), "strides=2 must divide"),
         (lambda r: models.OrthogonalConv(1, 4, 5, input_size=(8, 8), strides=2, rngs=r), r"does not fit \(4, 4\)"),
         (lambda r: models.OrthogonalConv(1, 1, input_size=(4, 4), rngs=r)(jnp.ones((1, 5, 4, 1))), "takes images"),
         (lambda r: models.OrthogonalDense(3, 2, rngs=r)(jnp.ones(4)), "OrthogonalDense 3→2 got an input"),
@@ -102,3 +102,23 @@ def test_a_discriminator_of_them_keeps_its_gradients_norm():
 def test_wrong_sizes_are_refused(build, message):
     with pytest.raises(DimensionMismatch, match=message):
         build(nnx.Rngs(0))
+
+
+def test_in_half_precision_norms_are_kept_to_its_rounding():
+    @jax.jit
+    def norms(x, image):
+        half = {"param_dtype": jnp.bfloat16, "rngs": nnx.Rngs(0)}
+        dense, conv = (
+            models.OrthogonalDense(6, 8, **half),
+            models.OrthogonalConv(1, 4, 2, **half, input_size=(4, 4), strides=2),
+        )
+        y, z = dense(x), conv(image)
+        assert y.dtype == z.dtype == conv.operator((4, 4, 1)).dtype == jnp.bfloat16
+        return [
+            jnp.linalg.norm(a.astype(jnp.float32)) / jnp.linalg.norm(b.astype(jnp.float32))
+            for a, b in ((y, x), (z, image))
+        ]
+
+    rng = np.random.default_rng(0)
+    x, image = (jnp.asarray(rng.standard_normal(shape), jnp.bfloat16) for shape in ((6,), (4, 4, 1)))
+    np.testing.assert_allclose(norms(x, image), 1, atol=0.02)
