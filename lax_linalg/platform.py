@@ -38,6 +38,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from lax_linalg.concrete import above_rounding, decided
 from lax_linalg.errors import NotDifferentiableError, UnknownNameError
 from lax_linalg.gram_svdvals import gram_svdvals, small_and_single
+from lax_linalg.scaling import at_unit_scale
 
 ROUTES = ("auto", "device", "host")
 _route = jax.make_user_context("auto")  # part of the key of every program, `jit` of the caller included
@@ -334,7 +335,7 @@ def svdvals(a: jax.Array) -> jax.Array:
     """
     if 0 in a.shape:
         return jnp.zeros((min(a.shape),), jnp.finfo(a.dtype).dtype)
-    return _svdvals(a)
+    return _SVDVALS(a)
 
 
 @jax.custom_jvp
@@ -349,8 +350,11 @@ def _svdvals(a: jax.Array) -> jax.Array:
 def _svdvals_jvp(primals, tangents):
     # dσ_i = Re u_iᴴ dA v_i (Magnus & Neudecker); where values repeat, any orthonormal choice gives a valid subgradient
     (a,), (da,) = primals, tangents
-    u, s, vt = svd(a)
+    u, s, vt = _svd(False, a)
     return s, jnp.real(jnp.einsum("ik,ij,kj->k", u.conj(), da, vt.conj()))
+
+
+_SVDVALS = at_unit_scale(_svdvals, 1)
 
 
 def full_svd(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -378,7 +382,7 @@ def svd(a: jax.Array, full_matrices: bool = False) -> tuple[jax.Array, jax.Array
         k, l = (m, n) if full_matrices else (0, 0)
         real = jnp.finfo(a.dtype).dtype
         return jnp.eye(m, k, dtype=a.dtype), jnp.zeros((0,), real), jnp.eye(l, n, dtype=a.dtype)
-    return _svd(full_matrices, a)
+    return _SVD[full_matrices](a)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -419,6 +423,9 @@ def _svd_jvp(full_matrices, primals, tangents):
     return (u, s, vt), (du, jnp.real(jnp.diagonal(p)), dv.conj().T)
 
 
+_SVD = {full: at_unit_scale(functools.partial(_svd, full), 0, 1, 0) for full in (False, True)}
+
+
 # --- Hermitian eigenproblem ---
 
 
@@ -432,7 +439,7 @@ def eigvalsh(a: jax.Array) -> jax.Array:
         >>> print(eigvalsh(jnp.diag(jnp.array([2.0, 1.0]))))
         [1. 2.]
     """
-    return _eigvalsh(a) if a.size else jnp.zeros((0,), jnp.finfo(a.dtype).dtype)
+    return _EIGVALSH(a) if a.size else jnp.zeros((0,), jnp.finfo(a.dtype).dtype)
 
 
 @jax.custom_jvp
@@ -452,6 +459,9 @@ def _eigvalsh_jvp(primals, tangents):
     return w, jnp.real(jnp.einsum("ik,ij,jk->k", v.conj(), da, v))
 
 
+_EIGVALSH = at_unit_scale(_eigvalsh, 1)
+
+
 def eigh(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Eigenvalues [n], ascending, and orthonormal eigenvectors [n, n] of a Hermitian matrix. O(9n³).
 
@@ -461,7 +471,7 @@ def eigh(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         >>> v.shape
         (2, 2)
     """
-    return _eigh(a) if a.size else (jnp.zeros((0,), jnp.finfo(a.dtype).dtype), a)
+    return _EIGH(a) if a.size else (jnp.zeros((0,), jnp.finfo(a.dtype).dtype), a)
 
 
 @jax.custom_jvp
@@ -485,6 +495,9 @@ def _eigh_jvp(primals, tangents):
     return (w, v), (jnp.real(jnp.diagonal(p)), v @ jnp.where(diagonal, 0, p / gaps))
 
 
+_EIGH = at_unit_scale(_eigh, 1, 0)
+
+
 # --- nonsymmetric eigenproblem ---
 
 
@@ -498,19 +511,7 @@ def eigvals(a: jax.Array) -> jax.Array:
     """
     if a.shape[-1] == 0:
         return jnp.zeros((0,), _complex(a.dtype))
-    unit = _unit(a)
-    return unit * _eigvals(a / unit)
-
-
-def _unit(a: jax.Array) -> jax.Array:
-    """The power of two next to the largest modulus, by which division is exact; a constant for the derivative.
-
-    LAPACK's geev works on a matrix brought into the middle of the floating-point range where its entries are near the
-    end of it, and XLA's call hands back eigenvalues of that one.
-    """
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(a)))
-    _, exponent = jnp.frexp(jnp.where(largest > 0, largest, 1))
-    return jnp.ldexp(jnp.ones((), largest.dtype), exponent - 1)
+    return _EIGVALS(a)
 
 
 @jax.custom_jvp
@@ -526,11 +527,15 @@ def _host_eigvals(a: jax.Array) -> jax.Array:
 def _eigvals_jvp(primals, tangents):
     # dλ_i = (V⁻¹ dA V)_ii; grows with the eigenvalue's condition number and is undefined at a defective matrix
     (a,), (da,) = primals, tangents
-    w, v = eig(a)
+    w, v = _eig(a)
     independent = above_rounding(svdvals(v), v.shape[0])
     if decided(independent) is False:
         raise NotDifferentiableError("eigenvalues have no derivative at a defective matrix")
     return w, jnp.where(independent, jnp.diagonal(jnp.linalg.solve(v, da.astype(v.dtype) @ v)), jnp.nan)
+
+
+_EIGVALS = at_unit_scale(_eigvals, 1)
+"""LAPACK's geev, too, scales what is near the end of the range; XLA's call hands back eigenvalues of that matrix."""
 
 
 def eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -545,9 +550,7 @@ def eig(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     n, dtype = a.shape[-1], _complex(a.dtype)
     if n == 0:
         return jnp.zeros((0,), dtype), jnp.zeros((0, 0), dtype)
-    unit = _unit(a)
-    w, v = _eig(a / unit)
-    return unit * w, v
+    return _EIG(a)
 
 
 @jax.custom_jvp
@@ -582,6 +585,9 @@ def _eig_jvp(primals, tangents):
     return (w, v), (jnp.diagonal(m), dv - v * (stretch + 1j * jnp.imag(turn)))
 
 
+_EIG = at_unit_scale(_eig, 1, 0)
+
+
 def schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Complex Schur form: T upper triangular, Z unitary, A = Z T Zᴴ; LAPACK gees, on the host off the CPU. O(25 n³).
 
@@ -594,7 +600,7 @@ def schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     n, dtype = a.shape[-1], _complex(a.dtype)
     if n == 0:
         return jnp.zeros((0, 0), dtype), jnp.zeros((0, 0), dtype)
-    return _choose(_lapack_schur, _host_schur, a.astype(dtype))
+    return _SCHUR(a.astype(dtype))
 
 
 def _lapack_schur(a: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -611,3 +617,6 @@ def _scipy_schur(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     t, z = scipy.linalg.schur(a, output="complex")  # type: ignore[misc]
     return t, z
+
+
+_SCHUR = at_unit_scale(functools.partial(_choose, _lapack_schur, _host_schur), 1, 0)

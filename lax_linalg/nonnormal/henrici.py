@@ -10,6 +10,7 @@ from lax_linalg.dispatch import verb
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.uniform_scaling import UniformScaling
+from lax_linalg.scaling import at_unit_scale
 from lax_linalg.verbs.basic import dense
 from lax_linalg.verbs.norms import scaled_norm
 
@@ -46,7 +47,7 @@ def henrici(A: LinearOperator) -> jax.Array:
 
     Source: P. Henrici, Numer. Math. 4 (1962); Trefethen & Embree, Spectra and Pseudospectra (2005), § 48.
     """
-    return _departure(dense(A))
+    return _DEPARTURE(dense(A))
 
 
 @henrici.rule(Diagonal, cost="O(1)")
@@ -78,3 +79,6 @@ def _departure_jvp(primals, tangents):
     floor = a.shape[0] * jnp.finfo(h.dtype).eps * scaled_norm(a)
     safe = jnp.where(h > floor, h, 1)
     return h, jnp.where(h > floor, jnp.real(jnp.sum(g * da)) / safe, 0)
+
+
+_DEPARTURE = at_unit_scale(_departure, 1)

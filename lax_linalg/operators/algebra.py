@@ -16,6 +16,7 @@ from lax_linalg.operators.triangular_toeplitz import TriangularToeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal
 from lax_linalg.operators.tridiagonal_toeplitz import TridiagonalToeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling
+from lax_linalg.scaling import unit_of
 from lax_linalg.verbs.arithmetic import add, scale, transpose
 from lax_linalg.verbs.basic import materialize
 from lax_linalg.verbs.norms import norm
@@ -66,7 +67,8 @@ def _(A: BlockDiagonal, *, rtol: float | None = None) -> jax.Array:
     if A.shape[0] != A.shape[1]:
         return jnp.asarray(False)
     size = norm(A)
-    return norm(A @ A.H - A.H @ A) <= tolerance(A, size, rtol) * size**2
+    B = A * (1 / unit_of(size))  # whose squares stay in range
+    return norm(B @ B.H - B.H @ B) <= tolerance(A, size, rtol) * norm(B) ** 2
 
 
 @isunitary.rule(BlockDiagonal, cost="cost of multiply and norm of the blocks, if they are square")

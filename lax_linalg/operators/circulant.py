@@ -16,6 +16,7 @@ from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.fourier import circular_convolution, toeplitz_entries, use_direct
 from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling
+from lax_linalg.scaling import moduli, phases
 from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
@@ -106,13 +107,6 @@ def _map(A: Circulant, f: Callable[[jax.Array], jax.Array]) -> Circulant:
     return _of(f(A.eigenvalues), _is_real(A))
 
 
-def _unit(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """|z| and z/|z|, 1 where z is 0."""
-    modulus = jnp.abs(z)
-    nonzero = modulus > 0
-    return modulus, jnp.where(nonzero, z / jnp.where(nonzero, modulus, 1), 1)
-
-
 def _angles(n: int, frequencies: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """2π j k / n for j < n and the given k, reduced before rounding; [n, len(k)]."""
     product = (jnp.arange(n, dtype=jnp.uint32)[:, None] * frequencies.astype(jnp.uint32)[None, :]) % max(n, 1)
@@ -186,13 +180,13 @@ def _(A: Circulant) -> Schur:
 @svdvals.rule(Circulant, cost="O(n log n)")
 def _(A: Circulant) -> jax.Array:
     """Moduli of the DFT of the first column, sorted."""
-    return sorted_descending(jnp.abs(A.eigenvalues))
+    return sorted_descending(moduli(A.eigenvalues))
 
 
 @svd.rule(Circulant, cost="O(n²), the size of the vectors")
 def _(A: Circulant, *, full: bool = False) -> SVD:
     """Fourier basis and the same turned by the phases of the eigenvalues: cosines and sines, real, for real A."""
-    modulus, phase = _unit(A.eigenvalues)
+    modulus, phase = moduli(A.eigenvalues), phases(A.eigenvalues)
     n = A.shape[0]
     if _is_real(A):
         require_dense(A, modulus.dtype)
@@ -216,7 +210,7 @@ def _(A: Circulant, *, full: bool = False) -> SVD:
 @polar.rule(Circulant, cost="O(n²), the size of the factors")
 def _(A: Circulant) -> Polar:
     """Phases and moduli of the eigenvalues."""
-    modulus, phase = _unit(A.eigenvalues)
+    modulus, phase = moduli(A.eigenvalues), phases(A.eigenvalues)
     factors = (_of(phase, _is_real(A)), _of(modulus.astype(phase.dtype), _is_real(A)))
     return Polar(*map(materialize, factors))
 
@@ -233,7 +227,7 @@ def _(A: Circulant, p: float = 2) -> jax.Array:
     """Sum of the moduli of the column; the largest modulus of its DFT for p = 2."""
     require_p(p)
     if p == 2:
-        return jnp.max(jnp.abs(A.eigenvalues), initial=0)
+        return jnp.max(moduli(A.eigenvalues), initial=0)
     return scaled_norm(A.column.astype(compute_dtype(A.dtype)), 1)
 
 
@@ -347,7 +341,7 @@ def _(A: Circulant, *, rtol: float | None = None) -> jax.Array:
 @isunitary.rule(Circulant, cost="O(n log n)")
 def _(A: Circulant, *, rtol: float | None = None) -> jax.Array:
     """Eigenvalues on the unit circle."""
-    modulus = jnp.abs(A.eigenvalues)
+    modulus = moduli(A.eigenvalues)
     return jnp.linalg.norm(modulus**2 - 1) <= tolerance(A, modulus, rtol) * A.shape[0] ** 0.5
 
 

@@ -22,6 +22,7 @@ from lax_linalg.operators.convolution_spectra import splits
 from lax_linalg.operators.convolution_symbols import by_fourier, commutes, stacks
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.lazy import Transpose, own_transpose
+from lax_linalg.scaling import over_unit, unit_of
 from lax_linalg.verbs.basic import compute_dtype, materialize
 from lax_linalg.verbs.functions import exp, matrix_exponential
 from lax_linalg.verbs.norms import norm, opnorm
@@ -214,6 +215,7 @@ def _(A: Convolution, *, rtol: float | None = None) -> jax.Array:
     """Commutators of the symbols with their adjoints."""
     if not (splits(A) and commutes(A)):
         return isnormal.fallback(A, rtol=rtol)
+    A = A.with_kernel(over_unit(A.kernel, unit_of(A.kernel)))  # whose squares stay in range
     total = jnp.zeros((), jnp.finfo(compute_dtype(A.dtype)).dtype)
     for stack in stacks(A):
         G = stack.blocks

@@ -29,7 +29,7 @@ from lax_linalg.operators.window import Window
 from lax_linalg.verbs.basic import compute_dtype, require_dense
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product_of_dets
 from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
-from lax_linalg.verbs.norms import opnorm, require_p
+from lax_linalg.verbs.norms import opnorm, require_p, scaled_norm
 from lax_linalg.verbs.svd import SVD, svd, svdvals
 
 
@@ -44,22 +44,6 @@ def splits(A: Convolution) -> bool:
     return A.groups > 1 or any(by_fourier(A))
 
 
-@jax.custom_jvp
-def _modulus(x: jax.Array) -> jax.Array:
-    """‖x‖ of [k], the singular value of a single row or column; its gradient at 0 is 0."""
-    largest = jnp.max(jnp.abs(x), initial=0)
-    unit = jnp.where(largest > 0, largest, 1)
-    return unit * jnp.sqrt(jnp.sum(jnp.abs(x / unit) ** 2))
-
-
-@_modulus.defjvp
-def _modulus_jvp(primals, tangents):
-    (x,), (dx,) = primals, tangents
-    s = _modulus(x)
-    direction = jnp.where(s > 0, x / jnp.where(s > 0, s, 1), 0)
-    return s, jnp.real(jnp.sum(direction.conj() * dx))
-
-
 def _takes_gram(A: Convolution) -> bool:
     side = min(A.in_channels, A.out_channels) // A.groups
     return has_gram_values(A) and platform.takes_gram(side, compute_dtype(A.dtype))
@@ -69,7 +53,7 @@ def _from_blocks(A: Convolution) -> jax.Array:
     """Singular values of every block of the half spectrum, [frequencies, groups, min(M, J)]."""
     blocks = half_spectrum(A)
     if 1 in blocks.shape[-2:]:
-        return jax.vmap(jax.vmap(lambda b: _modulus(b.ravel())[None]))(blocks)
+        return jax.vmap(jax.vmap(lambda b: scaled_norm(b.ravel())[None]))(blocks)
     return platform.each(platform.svdvals, blocks)
 
 

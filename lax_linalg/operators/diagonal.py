@@ -12,6 +12,7 @@ from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.dense import Dense
+from lax_linalg.scaling import moduli, phases
 from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
@@ -165,13 +166,6 @@ def _placed(A: Diagonal) -> tuple[jax.Array, jax.Array]:
     return jnp.diag(d), jnp.eye(A.shape[0], dtype=d.dtype)
 
 
-def _phases(d: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """d/|d|, 1 where d is 0, and |d|."""
-    modulus = jnp.abs(d)
-    nonzero = modulus > 0
-    return jnp.where(nonzero, d / jnp.where(nonzero, modulus, 1), 1), modulus
-
-
 @eigen.rule(Diagonal, cost="O(n²), the size of the vectors")
 def _(A: Diagonal) -> Eigen:
     """The diagonal, sorted, with unit vectors."""
@@ -189,7 +183,8 @@ def _(A: Diagonal) -> Schur:
 @svd.rule(Diagonal, cost="O(n²), the size of the vectors")
 def _(A: Diagonal, *, full: bool = False) -> SVD:
     """Unit vectors by decreasing modulus, with the phases of the diagonal on the left."""
-    phase, modulus = _phases(_computed(A))
+    d = _computed(A)
+    phase, modulus = phases(d), moduli(d)
     order = jnp.argsort(-modulus)
     V = _placed(A)[1][:, order]
     return SVD(V * phase[order], modulus[order], V.T)
@@ -198,9 +193,9 @@ def _(A: Diagonal, *, full: bool = False) -> SVD:
 @polar.rule(Diagonal, cost="O(n²), the size of the factors")
 def _(A: Diagonal) -> Polar:
     """Phases and moduli."""
-    phase, modulus = _phases(_computed(A))
-    require_dense(A, phase.dtype)
-    return Polar(jnp.diag(phase), jnp.diag(modulus.astype(phase.dtype)))
+    d = _computed(A)
+    require_dense(A, d.dtype)
+    return Polar(jnp.diag(phases(d)), jnp.diag(moduli(d).astype(d.dtype)))
 
 
 @qr.rule(Diagonal, cost="O(n²), the size of the factors")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from lax_linalg.dispatch import Verb
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.lazy import Product, Scaled
+from lax_linalg.scaling import phases
 from lax_linalg.verbs.arithmetic import scale
 from lax_linalg.verbs.basic import compute_dtype
 from lax_linalg.verbs.det import LogAbsDet, det, each_logabsdet, logabsdet, product_of_dets, sum_logabsdet
@@ -37,12 +38,6 @@ from lax_linalg.verbs.svd import SVD, svd, svdvals
 # --- multiples ---
 
 
-def _phase(alpha: jax.Array) -> jax.Array:
-    """α / |α|, and 1 for 0."""
-    modulus = jnp.abs(alpha)
-    return jnp.where(modulus > 0, alpha / jnp.where(modulus > 0, modulus, 1), 1)
-
-
 @svdvals.rule(Scaled, cost="cost of svdvals of A")
 def _(A: Scaled) -> jax.Array:
     """|α| times those of A."""
@@ -55,7 +50,7 @@ def _(A: Scaled, *, full: bool = False) -> SVD:
     U, S, Vt = svd(A.parent, full=full)
     k = S.shape[0]
     left = U.astype(jnp.result_type(U, A.alpha))
-    return SVD(left.at[:, :k].multiply(_phase(A.alpha)), jnp.abs(A.alpha) * S, Vt.astype(left.dtype))
+    return SVD(left.at[:, :k].multiply(phases(A.alpha)), jnp.abs(A.alpha) * S, Vt.astype(left.dtype))
 
 
 @norm.rule(Scaled, cost="cost of norm of A")
@@ -136,7 +131,7 @@ def _(A: Scaled) -> Schur:
 def _(A: Scaled) -> Polar:
     """α A = (U α/|α|) (|α| P)."""
     U, P = polar(A.parent)
-    U = _phase(A.alpha) * U
+    U = phases(A.alpha) * U
     return Polar(U, (jnp.abs(A.alpha) * P).astype(U.dtype))
 
 

@@ -20,6 +20,7 @@ from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.hermitian import Symmetric
 from lax_linalg.operators.tridiagonal import Tridiagonal, binary_scale, require_band
+from lax_linalg.scaling import times_unit, unit_of
 from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.basic import compute_dtype, dense, materialize
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
@@ -146,7 +147,9 @@ def _(A: SymTridiagonal) -> Cholesky:
     if A.shape[0] == 0:
         return cholesky.lookup(LinearOperator).function(A)
 
-    pivots, below = _bidiagonal_factor(A.diagonal.astype(dtype), A.off.astype(dtype))
+    unit = unit_of(A.diagonal.astype(dtype))
+    factors = _bidiagonal_factor(A.diagonal.astype(dtype) / unit, A.off.astype(dtype) / unit)
+    pivots, below = (times_unit(x, unit, 0.5) for x in factors)
     # not positive, whether negative or zero, leaves NaN or zero
     if decided((pivots > 0).all()) is False:
         return cholesky.lookup(LinearOperator).function(A)  # names the minor that is not positive

@@ -231,7 +231,7 @@ def _(A: Toeplitz) -> Cholesky:
     if n == 0:
         return cholesky.lookup(LinearOperator).function(A)
     L = schur_cholesky(hermitian[n - 1 :])
-    asymmetric = jnp.linalg.norm(v - v[::-1].conj()) > tolerance(A, v, None) * jnp.linalg.norm(v)
+    asymmetric = scaled_norm(v - v[::-1].conj()) > tolerance(A, v, None) * scaled_norm(v)
     if decided(asymmetric) or known_not_finite(L):
         return cholesky.lookup(LinearOperator).function(A)  # says what is wrong with the matrix
     return Cholesky(L, L.conj().T)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lax_linalg.operators.fourier import toeplitz_entries, toeplitz_product
+from lax_linalg.verbs.norms import scaled_norm
 
 # Up to this size LAPACK's LU takes no longer than the recursion's n steps (`python -m benchmarks.toeplitz` times both).
 RECURSION_SIZE = 512
@@ -41,7 +42,7 @@ def frobenius(v: jax.Array) -> jax.Array:
     """
     n = (v.shape[0] + 1) // 2
     lengths = n - jnp.abs(jnp.arange(2 * n - 1) - (n - 1))
-    return jnp.linalg.norm(jnp.sqrt(lengths.astype(jnp.finfo(v.dtype).dtype)) * v)
+    return scaled_norm(jnp.sqrt(lengths.astype(jnp.finfo(v.dtype).dtype)) * v)
 
 
 def backward_errors(v: jax.Array, X: jax.Array, residual: jax.Array, B: jax.Array) -> jax.Array:
@@ -52,8 +53,8 @@ def backward_errors(v: jax.Array, X: jax.Array, residual: jax.Array, B: jax.Arra
         >>> print(backward_errors(jnp.array([1.0]), jnp.zeros((1, 1)), jnp.ones((1, 1)), jnp.ones((1, 1))))
         [1.]
     """
-    size = jnp.linalg.norm(residual, axis=0)
-    scale = frobenius(v) * jnp.linalg.norm(X, axis=0) + jnp.linalg.norm(B, axis=0)
+    size, of_x, of_b = (jax.vmap(scaled_norm, 1)(Y) for Y in (residual, X, B))
+    scale = frobenius(v) * of_x + of_b
     return jnp.where(scale > 0, size / jnp.where(scale > 0, scale, 1), size)
 
 

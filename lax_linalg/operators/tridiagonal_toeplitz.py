@@ -12,6 +12,7 @@ from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal
 from lax_linalg.operators.uniform_scaling import UniformScaling
+from lax_linalg.scaling import over_unit, unit_of
 from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.basic import compute_dtype, require_dense
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigenvalues
@@ -126,6 +127,8 @@ def _(A: TridiagonalToeplitz) -> Eigen:
     """a + 2 √(bc) cos(kπ/(n + 1)) with (b/c)^{j/2} sin(jkπ/(n + 1)), scaled to unit columns."""
     w = _eigenvalues(A)
     b, _, c = _numbers(A)
+    unit = unit_of(jnp.stack([b, c]))  # the derivative of an angle divides by a square
+    b, c = over_unit(b, unit), over_unit(c, unit)
     real = jnp.finfo(w.dtype).dtype
     require_dense(A, w.dtype)
     n = A.n

@@ -21,8 +21,10 @@ from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownName
 from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.operators.batch import Batch
 from lax_linalg.operators.hermitian import Hermitian
+from lax_linalg.scaling import at_unit_scale
 from lax_linalg.spectra.krylov import golub_kahan, lanczos, safe_sqrt
 from lax_linalg.verbs.basic import compute_dtype
+from lax_linalg.verbs.norms import scaled_norm
 
 KINDS = ("singular_values", "eigenvalues")
 KEPT = 2**23
@@ -245,13 +247,13 @@ def _antisymmetric(M: jax.Array, gaps: jax.Array) -> jax.Array:
 
 
 @jax.custom_jvp
-def _eigh_rule(T: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _tridiagonal_rule(T: jax.Array) -> tuple[jax.Array, jax.Array]:
     nodes, V = platform.eigh(T)
     return nodes, V[0] ** 2
 
 
-@_eigh_rule.defjvp
-def _eigh_rule_jvp(primals, tangents):
+@_tridiagonal_rule.defjvp
+def _tridiagonal_rule_jvp(primals, tangents):
     (T,), (dT,) = primals, tangents
     nodes, V = platform.eigh(T)
     M = V.T @ dT @ V
@@ -259,20 +261,26 @@ def _eigh_rule_jvp(primals, tangents):
     return (nodes, V[0] ** 2), (jnp.diagonal(M), 2 * V[0] * (V[0] @ omega))
 
 
+_eigh_rule = at_unit_scale(_tridiagonal_rule, 1, 0)
+
+
 @jax.custom_jvp
-def _svd_rule(B: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _bidiagonal_rule(B: jax.Array) -> tuple[jax.Array, jax.Array]:
     _, nodes, Vt = platform.svd(B)
     return nodes, Vt[:, 0] ** 2
 
 
-@_svd_rule.defjvp
-def _svd_rule_jvp(primals, tangents):
+@_bidiagonal_rule.defjvp
+def _bidiagonal_rule_jvp(primals, tangents):
     (B,), (dB,) = primals, tangents
     U, nodes, Vt = platform.svd(B)
     M = U.T @ dB @ Vt.T
     gram = nodes[:, None] * M + M.T * nodes[None, :]  # Vᵀ d(BᵀB) V
     omega = _antisymmetric(gram, nodes[None, :] ** 2 - nodes[:, None] ** 2)
     return (nodes, Vt[:, 0] ** 2), (jnp.diagonal(M), 2 * Vt[:, 0] * (Vt[:, 0] @ omega))
+
+
+_svd_rule = at_unit_scale(_bidiagonal_rule, 1, 0)
 
 
 def require_hermitian(A: LinearOperator, key: jax.Array, name: str) -> None:
@@ -292,8 +300,8 @@ def require_hermitian(A: LinearOperator, key: jax.Array, name: str) -> None:
         return
     v = jax.random.normal(key, (n,), jnp.finfo(compute_dtype(A.dtype)).dtype)
     there, back = A @ v, A.H @ v
-    size = float(jnp.maximum(jnp.linalg.norm(there), jnp.linalg.norm(back)))
-    gap = float(jnp.linalg.norm(there - back))
+    size = float(jnp.maximum(scaled_norm(there), scaled_norm(back)))
+    gap = float(scaled_norm(there - back))
     if gap > 100 * n**0.5 * float(jnp.finfo(there.dtype).eps) * size:
         raise LinearAlgebraError(
             f"{name} needs a Hermitian matrix, ‖A v − Aᴴ v‖/‖A v‖ is {gap / size:.3g} for a random v; "

@@ -14,6 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.scaling import over_unit, unit_of
+from lax_linalg.verbs.norms import scaled_norm
+
 
 def lanczos(A: Any, V: jax.Array, steps: int, orthogonal: bool = True) -> tuple[jax.Array, jax.Array]:
     """The tridiagonal matrices T = Qᴴ A Q of p Krylov spaces of a Hermitian A.
@@ -131,7 +134,7 @@ def _orthogonalise(w: jax.Array, basis: jax.Array) -> jax.Array:
 
 def _lengths(w: jax.Array) -> jax.Array:
     """Lengths of the rows of w [p, n]; the derivative of that of a zero row is 0."""
-    return safe_sqrt(jnp.sum(jnp.abs(w) ** 2, axis=1))
+    return jax.vmap(scaled_norm)(w)
 
 
 def safe_sqrt(x: jax.Array) -> jax.Array:
@@ -148,4 +151,5 @@ def safe_sqrt(x: jax.Array) -> jax.Array:
 def _unit(w: jax.Array, length: jax.Array) -> jax.Array:
     """Rows of w [p, n] over their lengths [p]; zero where the length is."""
     nonzero = (length > 0)[:, None]
-    return jnp.where(nonzero, w / jnp.where(nonzero, length[:, None], 1), 0)
+    w = over_unit(w, unit_of(w, axis=1))  # the derivative of a quotient divides by a square
+    return jnp.where(nonzero, w / jnp.where(nonzero, _lengths(w)[:, None], 1), 0)

@@ -11,6 +11,7 @@ from lax_linalg.dispatch import verb
 from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.operators.batch import Batch
+from lax_linalg.scaling import unit_of
 from lax_linalg.spectra.density import SpectralDensity, spectral_density
 from lax_linalg.spectra.summary import summary
 from lax_linalg.spectra.svds import PartialSVD, svds
@@ -128,8 +129,8 @@ def stable_rank(A: LinearOperator) -> jax.Array:
     Source: Rudelson & Vershynin, J. ACM 54 (2007), doi:10.1145/1255443.1255449.
     """
     top = opnorm(A)
-    ratio = norm(A) / jnp.where(top > 0, top, 1)  # of norms, not of squares, which overflow
-    return ratio**2
+    unit = unit_of(top)  # against under- and overflow of squares, of which the derivatives have others
+    return (norm(A) / unit / jnp.where(top == 0, 1, top / unit)) ** 2
 
 
 @verb(algorithm="Entropy of the singular values.", cost="cost of svdvals")

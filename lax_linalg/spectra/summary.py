@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from lax_linalg.scaling import over_unit, unit_of
+
 
 class SpectrumSummary(NamedTuple):
     """What `summary` gives; every field has the batch shape of the spectrum.
@@ -60,15 +62,17 @@ def summary(singular_values: ArrayLike) -> SpectrumSummary:
 
 
 def _summary(s: Any, on: Any) -> SpectrumSummary:
-    largest, smallest = s.max(-1), s.min(-1)
+    # against overflow of the squares, those by which derivatives of quotients divide too
+    near_one = over_unit(s, unit_of(s, axis=-1)) if on is jnp and jnp.issubdtype(s.dtype, jnp.floating) else s
+    largest, smallest = near_one.max(-1), near_one.min(-1)
     zero = largest == 0
-    scaled = s / on.where(zero, 1, largest)[..., None]  # against overflow of the squares
+    scaled = near_one / on.where(zero, 1, largest)[..., None]
     p = scaled / on.where(zero, 1, scaled.sum(-1))[..., None]
     entropy = -on.sum(on.where(p == 0, 0, p * on.log(on.where(p == 0, 1, p))), axis=-1)
     return SpectrumSummary(
-        sigma_max=largest,
+        sigma_max=s.max(-1),
         sigma_median=on.median(s, axis=-1),
-        sigma_min=smallest,
+        sigma_min=s.min(-1),
         cond=on.where(smallest == 0, on.inf, largest / on.where(smallest == 0, 1, smallest)),
         stable_rank=on.sum(scaled**2, axis=-1),
         effective_rank=on.where(zero, 0, on.exp(entropy)),

@@ -21,7 +21,9 @@ from lax_linalg import platform
 from lax_linalg.dispatch import of_finite
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
 from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
+from lax_linalg.scaling import over_unit, unit_of
 from lax_linalg.verbs.basic import compute_dtype
+from lax_linalg.verbs.norms import scaled_norm
 
 ENDS = ("largest", "smallest")
 
@@ -187,9 +189,9 @@ def _triplets(
         # coupled are the block before, after a restart all that it kept
         coupled = jnp.where(state.j == kept, 0, jnp.maximum(state.j - b, 0))
         w = _without(W[i], state.U, known, coupled, state.j)
-        size = tiny * jnp.linalg.norm(state.B)
+        size = tiny * scaled_norm(state.B)
         # the others are orthogonal already, as far as V is and as A v is not small (Simon & Zha)
-        first = jnp.where(jnp.linalg.norm(w) > 0.1 * jnp.max(jnp.abs(state.B)), state.j, 0)
+        first = jnp.where(scaled_norm(w) > 0.1 * jnp.max(jnp.abs(state.B)), state.j, 0)
         u, h, alpha = _next(w, state.U, first, c, size, jax.random.fold_in(key, 2 * c))
         column = known + jnp.where(jnp.arange(p) == c, alpha, h[:p])
         B = jax.lax.dynamic_update_slice_in_dim(state.B, column[:, None].astype(dtype), c, axis=1)
@@ -200,7 +202,7 @@ def _triplets(
         (state, Z), c = carry, carry[0].j + i
         known = jax.lax.dynamic_slice_in_dim(state.B, c, 1)[0].conj()
         z = _without(Z[i], state.V, known, state.j, state.j + b + i)
-        size = tiny * jnp.linalg.norm(state.B)
+        size = tiny * scaled_norm(state.B)
         v, h, beta = _next(z, state.V, jnp.zeros_like(c), c + b, size, jax.random.fold_in(key, 2 * c + 1))
         new = jnp.arange(p + b)
         # what lies in the basis up to the block is rounding
@@ -226,7 +228,7 @@ def _triplets(
         blocks = jnp.minimum(max(1, CHECK // b), (p - state.j) // b)
         state = jax.lax.fori_loop(0, blocks, extend, state)
         _, s, Qt, coupling = factorised(state)
-        converged = ~jnp.any(jnp.linalg.norm(coupling[:k], axis=1) > rtol * jnp.max(s))  # so does what is not a number
+        converged = ~jnp.any(jax.vmap(scaled_norm)(coupling[:k]) > rtol * jnp.max(s))  # so does what is not a number
         usable = full(state) if plan.smallest else state.j >= k
         return state._replace(best=Qt[:k].conj(), done=converged & usable)
 
@@ -263,7 +265,7 @@ def _triplets(
     Q, R = jnp.linalg.qr((A @ V).astype(dtype))
     P, S, Qt = platform.svd(R)
     U, V = Q @ P, V @ Qt.conj().T
-    residuals = jnp.linalg.norm(AH @ U - V * S, axis=0) / 2**0.5
+    residuals = jax.vmap(scaled_norm, 1)(AH @ U - V * S) / 2**0.5
     return U, S, V, residuals
 
 
@@ -294,16 +296,16 @@ def _next(
     def orthogonal(first: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
         nothing = jnp.zeros((basis.shape[0],), basis.dtype)
         once = jax.lax.fori_loop(first, count, project, (w, nothing))
-        much = jnp.linalg.norm(once[0]) < 0.7 * jnp.linalg.norm(w)  # Kahan: then once was not enough, twice is
+        much = scaled_norm(once[0]) < 0.7 * scaled_norm(w)  # Kahan: then once was not enough, twice is
         return jax.lax.cond(much, lambda pair: jax.lax.fori_loop(first, count, project, pair), lambda pair: pair, once)
 
     rest, h = orthogonal(first, w)
-    size = jnp.linalg.norm(rest)
+    size = scaled_norm(rest)
     gone = size <= threshold
 
     def other() -> jax.Array:
         r, _ = orthogonal(jnp.zeros_like(first), _random(key, w.shape[0], basis.dtype))
-        length = jnp.linalg.norm(r)
+        length = scaled_norm(r)
         # in a full basis there is no direction left: rounding is not one
         return jnp.where(length > 1e-3, r / jnp.where(length > 0, length, 1), 0)
 
@@ -327,7 +329,9 @@ def _triplets_jvp(plan, primals, tangents):
 
 def _vectors(plan: _Plan, A: LinearOperator, U, S, V, dAV, dAHU, dS) -> tuple[jax.Array, jax.Array]:
     """dV and dU for tall A. Within span V by divided differences; outside of it (σ² − AᴴA) dv = (Aᴴ dA v + σ dAᴴ u)."""
-    # Mᴴ S + S M over σ_j² − σ_i², from differentiating AᴴA V = V S²
+    # Mᴴ S + S M over σ_j² − σ_i², from differentiating AᴴA V = V S²; of A over its unit, whose squares stay in range
+    unit = unit_of(S)
+    S = S / unit
     M = U.conj().T @ dAV
     gaps = S[None, :] - S[:, None]  # not of squares, whose difference a fused multiplication leaves above zero
     simple = gaps != 0
@@ -342,14 +346,14 @@ def _vectors(plan: _Plan, A: LinearOperator, U, S, V, dAV, dAHU, dS) -> tuple[ja
 
     def shifted(X: jax.Array) -> jax.Array:
         X = outside(X)
-        return sign * outside(X * S**2 - A.H @ (A @ X)) + V @ (V.conj().T @ X)
+        return sign * outside(X * S**2 - over_unit(A.H @ over_unit(A @ X, unit), unit)) + V @ (V.conj().T @ X)
 
-    rhs = sign * outside(A.H @ (dAV - U @ M) + dAHU * S)
+    rhs = sign * outside(over_unit(A.H @ (dAV - U @ M), unit) + dAHU * S)
     complement = _definite_solve(shifted, rhs)
     dV = V @ coefficients + outside(complement)
     positive = S > 0
-    dU = jnp.where(positive, (dAV + A @ dV - U * dS) / jnp.where(positive, S, 1), 0)
-    return dV, dU
+    dU = jnp.where(positive, (dAV + over_unit(A @ dV, unit) - U * dS) / jnp.where(positive, S, 1), 0)
+    return over_unit(dV, unit), over_unit(dU, unit)
 
 
 def _definite_solve(matvec: Callable[[jax.Array], jax.Array], b: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from lax_linalg.concrete import decided, known_not_finite
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import NotPositiveDefiniteError
 from lax_linalg.operators.base import LinearOperator
+from lax_linalg.scaling import over_unit, unit_of
 from lax_linalg.verbs.basic import dense
 
 
@@ -72,6 +73,7 @@ def not_positive_definite(index: int) -> NotPositiveDefiniteError:
 
 
 def _require_hermitian(a: jax.Array) -> None:
+    a = over_unit(a, unit_of(a))
     asymmetry, scale = jnp.linalg.norm(a - a.conj().T), jnp.linalg.norm(a)
     if decided(asymmetry > 10 * a.shape[0] * float(jnp.finfo(a.dtype).eps) * scale):
         raise NotPositiveDefiniteError(

@@ -14,6 +14,7 @@ from lax_linalg.concrete import constant_unless, decided, require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.operators.base import LinearOperator
+from lax_linalg.scaling import at_unit_scale, by_power_of_two, phases
 from lax_linalg.verbs.basic import dense
 
 
@@ -48,23 +49,8 @@ def product(d: jax.Array) -> jax.Array:
         exponent = jnp.where(modulus > 0, jnp.frexp(modulus)[1], 0)
         d, exponents = by_power_of_two(d, -exponent), exponents + exponent
         if d.shape[0] == 1:
-            largest = 2 * (jnp.finfo(d.dtype).maxexp - 1)
-            return by_power_of_two(d[0], jnp.clip(exponents[0], -largest, largest))
+            return by_power_of_two(d[0], exponents[0])
         d, exponents = d[::2] * d[1::2], exponents[::2] + exponents[1::2]
-
-
-def by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:
-    """x · 2^exponent in two steps, because the power itself may over- or underflow where the result does not.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> print(by_power_of_two(jnp.array(1e-30), jnp.array(130)))  # 2^130 is no float32
-        1.3611295e+09
-    """
-    half = exponent // 2
-    for part in (half, exponent - half):
-        x = x * jnp.ldexp(jnp.ones((), x.real.dtype), part).astype(x.dtype)
-    return x
 
 
 def product_of_dets(
@@ -124,11 +110,7 @@ def each_logabsdet(d: jax.Array) -> LogAbsDet:
     """
     modulus = jnp.abs(d)
     nonzero = modulus > 0
-    if jnp.iscomplexobj(d):  # of numbers near 1, since the derivative divides by a square
-        near = d / jax.lax.stop_gradient(jnp.where(nonzero, modulus, 1))
-        sign = near / jnp.where(nonzero, jnp.abs(near), 1)
-    else:
-        sign = jnp.sign(d)
+    sign = jnp.where(nonzero, phases(d), 0)
     return LogAbsDet(jnp.where(nonzero, jnp.log(jnp.where(nonzero, modulus, 1)), -jnp.inf), sign)
 
 
@@ -181,7 +163,8 @@ def dense_det(a: jax.Array) -> jax.Array:
 @dense_det.defjvp
 def _dense_det_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
-    return dense_det(a), jnp.sum(_cofactors(a) * da)
+    # of degree n − 1 in A, which may stay in range where the determinant does not
+    return dense_det(a), jnp.sum(at_unit_scale(_cofactors, a.shape[0] - 1)(a) * da)
 
 
 @jax.jit

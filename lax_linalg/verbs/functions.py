@@ -18,9 +18,9 @@ from lax_linalg.concrete import above_rounding, known_not_finite, require_differ
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import SingularError
 from lax_linalg.operators.base import LinearOperator
+from lax_linalg.scaling import by_power_of_two
 from lax_linalg.verbs.arithmetic import multiply
 from lax_linalg.verbs.basic import dense
-from lax_linalg.verbs.det import by_power_of_two
 from lax_linalg.verbs.schur import schur_form
 from lax_linalg.verbs.solve import inv
 

@@ -10,6 +10,7 @@ from lax_linalg.concrete import constant_unless
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import NonFiniteError, SingularError, UnknownNameError
 from lax_linalg.operators.base import LinearOperator
+from lax_linalg.scaling import at_unit_scale, over_unit, unit_of
 from lax_linalg.verbs.basic import compute_dtype, dense
 from lax_linalg.verbs.svd import svdvals
 
@@ -35,11 +36,12 @@ def scaled_norm(x: jax.Array, p: float = 2) -> jax.Array:
         return jnp.sum(a)
     if not p > 0:
         raise UnknownNameError(f"norm: p must be positive or inf, got {p}")
-    largest = jax.lax.stop_gradient(jnp.max(a))
-    unit = jnp.where(largest == 0, 1, largest)
-    total = jnp.sum((a / unit) ** p)
-    safe = jnp.where(total == 0, 1, total)
-    return jnp.where(total == 0, 0, unit * safe ** (1 / p))
+
+    def near_one(x: jax.Array) -> jax.Array:
+        total = jnp.sum(jnp.abs(x) ** p)
+        return jnp.where(total == 0, 0, jnp.where(total == 0, 1, total) ** (1 / p))
+
+    return at_unit_scale(near_one, 1)(x)
 
 
 @verb(algorithm="Scaled sum over the materialised entries.", cost="O(mn)")
@@ -121,6 +123,7 @@ def cond(A: LinearOperator, p: float = 2) -> jax.Array:
         return jnp.zeros((), jnp.finfo(compute_dtype(A.dtype)).dtype)
     if p == 2:
         s = svdvals(A)
+        s = over_unit(s, unit_of(s))  # the derivative of a quotient divides by a square
         smallest = jnp.where(s[-1] == 0, 1, s[-1])
         return jnp.where(s[-1] == 0, jnp.inf, s[0] / smallest)
     from lax_linalg.verbs.solve import inv

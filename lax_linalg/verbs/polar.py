@@ -12,6 +12,7 @@ from lax_linalg.concrete import above_rounding, decided
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import NotDifferentiableError
 from lax_linalg.operators.base import LinearOperator
+from lax_linalg.scaling import at_unit_scale
 from lax_linalg.verbs.basic import dense
 
 
@@ -60,7 +61,6 @@ def polar(A: LinearOperator) -> Polar:
     return Polar(U, (P + P.conj().T) / 2)
 
 
-@jax.custom_jvp
 def unitary_factor(a: jax.Array) -> jax.Array:
     """The factor U = W Vᴴ of a matrix [m, n], differentiable wherever it has full rank.
 
@@ -69,11 +69,16 @@ def unitary_factor(a: jax.Array) -> jax.Array:
         >>> print(unitary_factor(jnp.array([[2.0]])).round(4))
         [[1.]]
     """
+    return _UNITARY_FACTOR(a)
+
+
+@jax.custom_jvp
+def _unitary_factor(a: jax.Array) -> jax.Array:
     W, _, Vt = platform.svd(a)
     return W @ Vt
 
 
-@unitary_factor.defjvp
+@_unitary_factor.defjvp
 def _unitary_factor_jvp(primals, tangents):
     # Uᴴ dU = Ω with the Sylvester equation P Ω + Ω P = Uᴴ dA − dAᴴ U, diagonal in the singular vectors; what of dA
     # lies outside the ranges of A and Aᴴ turns them: (I − U Uᴴ) dA P⁻¹ for tall A, its mirror image for wide A
@@ -92,3 +97,6 @@ def _unitary_factor_jvp(primals, tangents):
     if n > m:
         dU += W @ (W.conj().T @ (da - da @ V @ Vt) / s[:, None])
     return W @ Vt, jnp.where(full_rank, dU, jnp.nan)
+
+
+_UNITARY_FACTOR = at_unit_scale(_unitary_factor, 0)

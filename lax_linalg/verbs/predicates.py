@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from lax_linalg.dispatch import verb
 from lax_linalg.operators.base import LinearOperator
+from lax_linalg.scaling import over_unit, unit_of
 from lax_linalg.verbs.basic import compute_dtype, dense
 
 
@@ -25,6 +26,12 @@ def tolerance(A: LinearOperator, a: jax.Array, rtol: float | None) -> float:
     given = A.dtype if jnp.issubdtype(A.dtype, jnp.inexact) else a.dtype
     computed = 10 * max(A.shape) * float(jnp.finfo(compute_dtype(given)).eps)
     return max(computed, 4 * float(jnp.finfo(given).eps))
+
+
+def _entries(A: LinearOperator) -> jax.Array:
+    """The matrix over its unit, of which squares and sums of squares stay in range."""
+    a = dense(A)
+    return over_unit(a, unit_of(a))
 
 
 def _small(difference: jax.Array, tol: float, scale: jax.Array | float) -> jax.Array:
@@ -49,7 +56,7 @@ def issymmetric(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """
     if A.shape[0] != A.shape[1]:
         return jnp.asarray(False)
-    a = dense(A)
+    a = _entries(A)
     return _small(a - a.T, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
@@ -71,7 +78,7 @@ def ishermitian(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """
     if A.shape[0] != A.shape[1]:
         return jnp.asarray(False)
-    a = dense(A)
+    a = _entries(A)
     return _small(a - a.conj().T, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
@@ -94,7 +101,7 @@ def isposdef(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     hermitian = ishermitian(A, rtol=rtol)
     if A.shape[0] != A.shape[1] or A.shape[0] == 0:
         return hermitian
-    return hermitian & jnp.isfinite(jnp.linalg.cholesky(dense(A))).all()
+    return hermitian & jnp.isfinite(jnp.linalg.cholesky(_entries(A))).all()
 
 
 @verb(
@@ -144,7 +151,7 @@ def isorthogonal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     unitary = isunitary(A, rtol=rtol)
     if not jnp.issubdtype(A.dtype, jnp.complexfloating):
         return unitary
-    a = dense(A)
+    a = _entries(A)
     return unitary & _small(a.imag, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
@@ -166,7 +173,7 @@ def isnormal(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
     """
     if A.shape[0] != A.shape[1]:
         return jnp.asarray(False)
-    a = dense(A)
+    a = _entries(A)
     h = a.conj().T
     return _small(a @ h - h @ a, tolerance(A, a, rtol), jnp.linalg.norm(a) ** 2)
 
@@ -187,7 +194,7 @@ def isdiag(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
         >>> bool(la.isdiag([[1.0, 0.0], [0.0, 2.0]]))
         True
     """
-    a = dense(A)
+    a = _entries(A)
     off = jnp.triu(a, 1) + jnp.tril(a, -1)
     return _small(off, tolerance(A, a, rtol), jnp.linalg.norm(a))
 
@@ -208,7 +215,7 @@ def istriu(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
         >>> bool(la.istriu([[1.0, 5.0], [0.0, 2.0]]))
         True
     """
-    a = dense(A)
+    a = _entries(A)
     return _small(jnp.tril(a, -1), tolerance(A, a, rtol), jnp.linalg.norm(a))
 
 
@@ -228,5 +235,5 @@ def istril(A: LinearOperator, *, rtol: float | None = None) -> jax.Array:
         >>> bool(la.istril([[1.0, 0.0], [5.0, 2.0]]))
         True
     """
-    a = dense(A)
+    a = _entries(A)
     return _small(jnp.triu(a, 1), tolerance(A, a, rtol), jnp.linalg.norm(a))

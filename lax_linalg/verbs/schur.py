@@ -12,6 +12,7 @@ from lax_linalg import platform
 from lax_linalg.concrete import require_differentiable
 from lax_linalg.dispatch import verb
 from lax_linalg.operators.base import LinearOperator
+from lax_linalg.scaling import at_unit_scale
 from lax_linalg.verbs.basic import dense
 
 
@@ -65,7 +66,6 @@ def schur(A: LinearOperator) -> Schur:
     return Schur(T, Z, jnp.diagonal(T))
 
 
-@jax.custom_jvp
 def schur_form(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """T and Z of a complex matrix [n, n], differentiable.
 
@@ -75,20 +75,28 @@ def schur_form(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         >>> T.shape
         (2, 2)
     """
+    return _FORM(a)
+
+
+@jax.custom_jvp
+def _form(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     T, Z = platform.schur(a)
     return jnp.triu(T), Z
 
 
-@schur_form.defjvp
-def _schur_form_jvp(primals, tangents):
+@_form.defjvp
+def _form_jvp(primals, tangents):
     # with M = Zᴴ dA Z and the skew Ω = Zᴴ dZ = L − Lᴴ: dT = M + T Ω − Ω T, whose strictly lower part vanishes,
     # T L − L T = −M there. Column j of L solves (T − t_jj I) l_j = −m_j + Σ_{k<j} l_k t_kj in the rows below j.
     (a,), (da,) = primals, tangents
-    T, Z = schur_form(a)
+    T, Z = _form(a)
     M = Z.conj().T @ da @ Z
     L = _rotation(T, M)
     omega = L - L.conj().T
     return (T, Z), (jnp.triu(M + T @ omega - omega @ T), Z @ omega)
+
+
+_FORM = at_unit_scale(_form, 1, 0)
 
 
 @jax.jit

@@ -14,6 +14,7 @@ from lax_linalg.concrete import decided, known_not_finite
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.base import LinearOperator, MatrixLike
+from lax_linalg.scaling import over_unit, unit_of
 from lax_linalg.verbs.basic import compute_dtype, dense, materialize
 
 M = TypeVar("M", bound=LinearOperator)
@@ -178,8 +179,10 @@ def lstsq(A: LinearOperator, b: jax.Array, *, rtol: float | None = None, atol: j
     a = dense(A).astype(b.dtype)
     if 0 in a.shape:
         return jnp.zeros((a.shape[1], b.shape[1]), b.dtype)
-    threshold = jnp.asarray(atol, jnp.finfo(a.dtype).dtype)
-    return _least_squares(a, b, threshold, default_rtol(A.shape, a.dtype) if rtol is None else rtol, False)
+    unit = unit_of(a)
+    threshold = jnp.asarray(atol, unit.dtype) / unit
+    rtol = default_rtol(A.shape, a.dtype) if rtol is None else rtol
+    return over_unit(_least_squares(over_unit(a, unit), b, threshold, rtol, False), unit)
 
 
 @verb(algorithm="LU with partial pivoting of the materialised matrix.", cost="O(n³)", square=True)
