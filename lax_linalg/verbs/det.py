@@ -110,7 +110,7 @@ def each_logabsdet(d: jax.Array) -> LogAbsDet:
     """
     modulus = jnp.abs(d)
     nonzero = modulus > 0
-    sign = jnp.where(nonzero, phases(d), 0)
+    sign = jnp.where(modulus == 0, 0, phases(d))
     return LogAbsDet(jnp.where(nonzero, jnp.log(jnp.where(nonzero, modulus, 1)), -jnp.inf), sign)
 
 
