@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -78,6 +79,7 @@ def power_norms(A: LinearOperator, steps: int) -> jax.Array:
     return jnp.concatenate([jnp.ones(1, norms.dtype), norms])
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def _follow(a: jax.Array, start: tuple[jax.Array, jax.Array], steps: int) -> tuple[Any, jax.Array]:
     """Norms of the next products; the state is (P, c) for the power e^c P with ‖P‖ = 1 or 0."""
 
@@ -202,16 +204,11 @@ def _curve(a: Any, horizon: int, until: float | None) -> np.ndarray:
         state: Any = (jnp.eye(a.shape[0], dtype=a.dtype), jnp.zeros(()))
         norms = np.ones(1)
         while len(norms) <= horizon:
-            state, block = _follow_block(a, state)
+            state, block = _follow(a, state, _BLOCK)
             norms = np.concatenate([norms, np.asarray(block)])
             if until is not None and (norms[1:] <= until).any():
                 break
     return norms[: horizon + 1]
-
-
-@jax.jit
-def _follow_block(a: jax.Array, state: Any) -> tuple[Any, jax.Array]:
-    return _follow(a, state, _BLOCK)
 
 
 def _time_step(growth_rate: float, abscissa: float, norm: float) -> float:

@@ -8,10 +8,21 @@ import pytest
 from scipy.special import digamma
 
 import lax_linalg as la
+from tests.compilations import compilations
 
 
 def draw(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("loop", ["lyapunov_exponents", "finite_time_lyapunov", "power_norms"])
+def test_loops_over_other_numbers_compile_nothing(loop):
+    run = (lambda J: la.power_norms(J[0], 3)) if loop == "power_norms" else getattr(la, loop)
+    steps = draw(5, 3, 3)
+    jax.block_until_ready(run(steps))
+    with compilations() as compiled:
+        jax.block_until_ready(run(2 * steps))
+        assert not compiled
 
 
 def test_triangular_product_has_the_mean_logs_of_its_diagonals():
