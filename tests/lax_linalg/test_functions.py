@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
+from structure_cases import CASES, make
 
 import lax_linalg as la
 
@@ -146,3 +147,28 @@ def test_real_matrices_with_negative_eigenvalues_take_the_upper_side():
     w = np.linalg.eigvalsh(np.asarray(la.materialize(la.Circulant(column)), float))
     assert np.all(w < 0)
     np.testing.assert_allclose(np.linalg.eigvals(np.asarray(X)).imag, np.pi, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_logarithms_and_roots_of_every_structure_with_negative_zeros(x64):
+    checked = 0
+    for name in CASES:
+        A, _ = make(name, 4, "complex128")
+        if A.shape[0] != A.shape[1]:
+            continue
+        negative = jax.tree.map(
+            lambda x: jax.lax.complex(-jnp.abs(x.real), jnp.full(x.shape, -0.0)) if jnp.iscomplexobj(x) else x, A
+        )
+        a = np.asarray(la.materialize(negative))
+        if np.linalg.cond(a) > 1e6:
+            continue
+        try:
+            X, R = la.log(negative), la.sqrt(negative)
+        except la.NotPositiveDefiniteError:
+            continue
+        checked += 1
+        np.testing.assert_allclose(la.materialize(la.exp(X)), a, atol=1e-8, err_msg=name)
+        np.testing.assert_allclose(la.materialize(R @ R), a, atol=1e-8, err_msg=name)
+        angles = np.linalg.eigvals(np.asarray(la.materialize(X))).imag
+        assert np.all(np.abs(angles) < np.pi + 1e-6), name
+    assert checked > 20
