@@ -302,10 +302,8 @@ def _(A: Circulant) -> Circulant:
 
 def _principal(name: str, A: Circulant) -> jax.Array:
     w = A.eigenvalues
-    if not jnp.issubdtype(A.dtype, jnp.complexfloating):
-        noise = 10 * (1 + math.log2(max(w.shape[0], 1))) * jnp.finfo(w.dtype).eps * jnp.max(jnp.abs(w), initial=0)
-        w = off_the_cut(w, noise)
-    return principal(name, w)
+    noise = 10 * (1 + math.log2(max(w.shape[0], 1))) * jnp.finfo(w.dtype).eps * jnp.max(jnp.abs(w), initial=0)
+    return principal(name, off_the_cut(w, jnp.where(jnp.all(jnp.imag(A.column) == 0), noise, 0)))
 
 
 @log.rule(Circulant, cost="O(n log n)")

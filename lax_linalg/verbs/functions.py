@@ -353,19 +353,18 @@ def rootless(name: str, index: int | None) -> SingularError:
 @functools.partial(jax.jit, static_argnums=0)
 def _principal_root(name: str, a: jax.Array) -> jax.Array:
     """The principal X with inverse(X) = A by the Schur form, where `name` is "log" or "sqrt"."""
-    real = not jnp.iscomplexobj(a)
     a = a.astype(jnp.result_type(a.dtype, jnp.complex64))
-    return _root_by_schur(name, a, real, lambda: _schur_off_the_cut(a, real))
+    return _root_by_schur(name, a, lambda: _schur_off_the_cut(a))
 
 
-def _root_by_schur(name: str, a: jax.Array, real: bool, form: Callable[[], tuple[jax.Array, jax.Array]]) -> jax.Array:
+def _root_by_schur(name: str, a: jax.Array, form: Callable[[], tuple[jax.Array, jax.Array]]) -> jax.Array:
     inverse, of_triangular, derivative = _PRINCIPAL[name]
 
     def compute() -> jax.Array:
         T, Z = form()
         return Z @ of_triangular(T) @ Z.conj().T
 
-    return implicit_root(a, inverse, compute, lambda E: derivative(a, E, real), lambda E: derivative(a.T, E, real))
+    return implicit_root(a, inverse, compute, lambda E: derivative(a, E), lambda E: derivative(a.T, E))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -387,7 +386,7 @@ def principal_difference(name: str, value: jax.Array, M: jax.Array) -> tuple[jax
         >>> root, g
         (Array(2.+0.j, dtype=complex64), Array([[0.25+0.j]], dtype=complex64))
     """
-    real, k = not jnp.iscomplexobj(M), M.shape[0]
+    k = M.shape[0]
     value, M = (x.astype(jnp.result_type(x.dtype, jnp.complex64)) for x in (value, M))
     one, zero = jnp.eye(k, dtype=M.dtype), jnp.zeros_like(M)
     # f of the block matrix is accurate relative to its norm: with a corner as large as the rest, so is g
@@ -398,10 +397,10 @@ def principal_difference(name: str, value: jax.Array, M: jax.Array) -> tuple[jax
         return jnp.block([[corner, size * one], [zero, value * one]])
 
     def form() -> tuple[jax.Array, jax.Array]:
-        T, Z = _schur_off_the_cut(value * one + M, real)
+        T, Z = _schur_off_the_cut(value * one + M)
         return blocks(T), jnp.block([[Z, zero], [zero, Z]])
 
-    X = _root_by_schur(name, blocks(value * one + M), real, form)
+    X = _root_by_schur(name, blocks(value * one + M), form)
     return principal(name, value), X[:k, k:] / size
 
 
@@ -437,13 +436,15 @@ def implicit_root(
     return jax.lax.custom_root(lambda X: inverse(X) - a, a, lambda *_: compute(), tangent_solve)
 
 
-def _schur_off_the_cut(a: jax.Array, real: bool) -> tuple[jax.Array, jax.Array]:
-    """Schur form in which a negative eigenvalue of a real matrix is real, not on either side of the cut by rounding."""
+def _schur_off_the_cut(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Schur form of a complex matrix in which the negative eigenvalues are real if its imaginary part is zero.
+
+    Rounding leaves them on either side of the cut.
+    """
     T, Z = schur_form(a)
-    if real:
-        noise = 10 * T.shape[0] * jnp.finfo(T.dtype).eps * jnp.max(jnp.abs(T))
-        T = jnp.triu(T, 1) + jnp.diag(off_the_cut(jnp.diagonal(T), noise))
-    return T, Z
+    noise = 10 * T.shape[0] * jnp.finfo(T.dtype).eps * jnp.max(jnp.abs(T))
+    diagonal = off_the_cut(jnp.diagonal(T), jnp.where(jnp.all(a.imag == 0), noise, 0))
+    return jnp.triu(T, 1) + jnp.diag(diagonal), Z
 
 
 def _sqrt_of_triangular(T: jax.Array) -> jax.Array:
@@ -463,9 +464,9 @@ def _sqrt_of_triangular(T: jax.Array) -> jax.Array:
     return jax.lax.fori_loop(1, n, superdiagonal, jnp.diag(roots))
 
 
-def _sqrt_derivative(a: jax.Array, E: jax.Array, real: bool) -> jax.Array:
+def _sqrt_derivative(a: jax.Array, E: jax.Array) -> jax.Array:
     """L(A, E), the F with √A F + F √A = E, by the triangular Sylvester equation."""
-    T, Z = _schur_off_the_cut(a, real)
+    T, Z = _schur_off_the_cut(a)
     R = _sqrt_of_triangular(T)
     C = Z.conj().T @ E @ Z
     n = R.shape[0]
@@ -520,9 +521,9 @@ def _log_difference(w: jax.Array, logs: jax.Array) -> jax.Array:
     return jnp.where(gap == 0, 1 / safe, change / jnp.where(gap == 0, 1, gap))
 
 
-def _log_derivative(a: jax.Array, E: jax.Array, real: bool) -> jax.Array:
+def _log_derivative(a: jax.Array, E: jax.Array) -> jax.Array:
     """L(A, E), the corner of log [[A, E], [0, A]], which is triangular in the Schur basis of A."""
-    T, Z = _schur_off_the_cut(a, real)
+    T, Z = _schur_off_the_cut(a)
     C = Z.conj().T @ E @ Z
     size = jnp.max(jnp.abs(C))
     # L is linear in E: a direction as small as T keeps the number of square roots that A itself needs
