@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lax_linalg.gallery.known import Known, entrywise, normal, require_size, stored
+from lax_linalg.gallery.known import Known, empty, entrywise, normal, require_size, stored
 from lax_linalg.operators.circulant import Circulant
 from lax_linalg.operators.jordan import JordanBlock
 from lax_linalg.operators.symtridiagonal import SymTridiagonal
@@ -30,7 +30,7 @@ def tridiagonal(n: int, lower: complex, diagonal: complex, upper: complex, dtype
         `Known(matrix, eigvals, det, logabsdet, norm, svdvals)`, the matrix a `TridiagonalToeplitz`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> tridiagonal(3, -1, 2, -1)
@@ -39,6 +39,8 @@ def tridiagonal(n: int, lower: complex, diagonal: complex, upper: complex, dtype
     Source: Noschese, Pasquini & Reichel, Numer. Linear Algebra Appl. (2013), equations 4–7.
     """
     n = require_size("tridiagonal", n)
+    if n == 0:
+        return empty(dtype)
     numbers = [complex(x) if isinstance(x, complex) else float(x) for x in (lower, diagonal, upper)]
     b, a, c = numbers
     A = TridiagonalToeplitz(stored(b, dtype), stored(a, dtype), stored(c, dtype), n)
@@ -70,7 +72,7 @@ def second_difference(n: int, dtype: Any = None) -> Known:
         `Known` with every answer, the matrix a `TridiagonalToeplitz`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> float(second_difference(100).det)
@@ -79,6 +81,8 @@ def second_difference(n: int, dtype: Any = None) -> Known:
     Source: Higham, Accuracy and Stability of Numerical Algorithms (2nd ed., 2002), 28.6.
     """
     n = require_size("second_difference", n)
+    if n == 0:
+        return empty(dtype)
     A = TridiagonalToeplitz(stored(-1.0, dtype), stored(2.0, dtype), stored(-1.0, dtype), n)
     w = 4 * np.sin(np.arange(1, n + 1) * np.pi / (2 * (n + 1))) ** 2
     inverse = entrywise(n, lambda i, j: np.minimum(i, j) * (n + 1 - np.maximum(i, j)) / (n + 1))
@@ -123,7 +127,7 @@ def clement(n: int, symmetric: bool = False, dtype: Any = None) -> Known:
         `Known(matrix, eigvals, det, logabsdet)`, the matrix a `Tridiagonal`, or a `SymTridiagonal` with `svdvals` too.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> clement(4).eigvals.tolist()
@@ -156,13 +160,15 @@ def jordan(n: int, value: complex = 1.0, dtype: Any = None) -> Known:
         `Known(matrix, eigvals, det, logabsdet, inv, norm)`, and `svdvals` in those cases; the matrix a `JordanBlock`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> jordan(2, 1.0).svdvals.round(4).tolist()  # the golden ratio and its inverse
         [1.618, 0.618]
     """
     n = require_size("jordan", n)
+    if n == 0:
+        return empty(dtype)
     value = complex(value) if isinstance(value, complex) else float(value)
     w = np.full(n, value)
     s = None

@@ -12,6 +12,7 @@ import numpy as np
 
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
 from lax_linalg.operators.base import LinearOperator
+from lax_linalg.operators.dense import Dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,10 @@ class Known:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, order(np.asarray(value)))
+        for name in ("inv", "cholesky"):
+            value = getattr(self, name)
+            if value is not None:  # an empty list of rows has lost its second axis
+                object.__setattr__(self, name, np.asarray(value).reshape(self.matrix.shape))
         if self.svdvals is not None and self.cond is None and self.svdvals.size:
             smallest = self.svdvals[-1]
             object.__setattr__(self, "cond", float(self.svdvals[0] / smallest) if smallest > 0 else float("inf"))
@@ -81,6 +86,21 @@ def normal(matrix: LinearOperator, eigvals: np.ndarray, **others: Any) -> Known:
     return Known(matrix, eigvals=eigvals, svdvals=np.abs(eigvals), **others)
 
 
+def empty(dtype: Any, m: int = 0, n: int = 0) -> Known:
+    """The empty matrix: every member of a family is this one at size 0.
+
+    Example:
+        >>> empty(None).det, empty(None).inv.shape
+        (1.0, (0, 0))
+    """
+    nothing = np.zeros(0)
+    matrix = Dense(jnp.zeros((m, n), matrix_dtype(dtype)))
+    if m != n:
+        return Known(matrix, svdvals=nothing, norm=0.0)
+    none = np.zeros((0, 0))
+    return Known(matrix, eigvals=nothing, svdvals=nothing, det=1.0, logabsdet=0.0, inv=none, cholesky=none, norm=0.0)
+
+
 def entrywise(n: int, entry: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
     """The matrix [n, n] with entry(i, j), the indices counted from 1 as the literature does.
 
@@ -93,13 +113,13 @@ def entrywise(n: int, entry: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> 
     return np.asarray(entry(index[:, None], index[None, :]))
 
 
-def require_size(name: str, n: int, smallest: int = 1) -> int:
+def require_size(name: str, n: int, smallest: int = 0) -> int:
     """n itself, or `DimensionMismatch` unless it is an integer of at least `smallest`.
 
     Example:
-        >>> require_size("grcar", 0)
+        >>> require_size("grcar", -1)
         Traceback (most recent call last):
-        lax_linalg.errors.DimensionMismatch: gallery.grcar takes a size n ≥ 1, got 0
+        lax_linalg.errors.DimensionMismatch: gallery.grcar takes a size n ≥ 0, got -1
     """
     if not isinstance(n, (int, np.integer)) or n < smallest:
         raise DimensionMismatch(f"gallery.{name} takes a size n ≥ {smallest}, got {n!r}")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lax_linalg.errors import UnknownNameError
-from lax_linalg.gallery.known import Known, matrix_dtype, normal, require, require_size
+from lax_linalg.gallery.known import Known, empty, matrix_dtype, normal, require, require_size
 from lax_linalg.operators.base import LinearOperator
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal import Diagonal
@@ -48,7 +48,7 @@ def spectrum(k: int, cond: float, mode: str = "geometric", key: jax.Array | None
     require(cond >= 1, f"a condition number is at least 1, got {cond}")
     t = np.arange(k) / max(k - 1, 1)
     if mode == "one large":
-        return np.r_[1.0, np.full(k - 1, 1 / cond)][:k]
+        return np.r_[1.0, np.full(max(k - 1, 0), 1 / cond)][:k]
     if mode == "one small":
         return np.r_[np.ones(k - 1), 1 / cond][-k:] if k > 1 else np.ones(k)
     if mode == "geometric":
@@ -76,7 +76,7 @@ def haar(key: jax.Array, n: int, dtype: Any = None) -> Known:
         `Known(matrix, svdvals, logabsdet, norm)`, the matrix a product of a `HouseholderProduct` and a `Diagonal`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> Q = haar(jax.random.key(0), 8).matrix
@@ -86,6 +86,8 @@ def haar(key: jax.Array, n: int, dtype: Any = None) -> Known:
     Source: Stewart, The efficient generation of random orthogonal matrices, SIAM J. Numer. Anal. (1980).
     """
     n = require_size("haar", n)
+    if n == 0:
+        return empty(dtype)
     return Known(_stiefel(key, n, n, matrix_dtype(dtype)), svdvals=np.ones(n), logabsdet=0.0, norm=math.sqrt(n))
 
 
@@ -120,7 +122,7 @@ def randsvd(
         `Known(matrix, svdvals, cond, norm)`, with `logabsdet` where square; the matrix a `Dense`, formed in its dtype.
 
     Raises:
-        DimensionMismatch: unless the sizes are positive.
+        DimensionMismatch: unless the sizes are whole numbers ≥ 0.
         UnknownNameError, LinearAlgebraError: as `spectrum`.
 
     Example:
@@ -132,6 +134,8 @@ def randsvd(
     Source: Higham, Accuracy and Stability of Numerical Algorithms (2nd ed., 2002), 28.3.
     """
     m, n = (require_size("randsvd", size) for size in ((shape, shape) if isinstance(shape, int) else shape))
+    if 0 in (m, n):
+        return empty(dtype, m, n)
     left, right, own = jax.random.split(key, 3)
     k = min(m, n)
     s = spectrum(k, cond, mode, own)
@@ -160,16 +164,15 @@ def randeigh(key: jax.Array, eigenvalues: Any, dtype: Any = None) -> Known:
     Returns:
         `Known(matrix, eigvals, svdvals, det, logabsdet, cond, norm)`, a `Symmetric` (`Hermitian` if complex) matrix.
 
-    Raises:
-        DimensionMismatch: unless there is an eigenvalue.
-
     Example:
         >>> import lax_linalg as la
         >>> print(la.eigvals(randeigh(jax.random.key(0), [3.0, 1.0, 1.0]).matrix).round(4))
         [1. 1. 3.]
     """
     w = np.asarray(eigenvalues, float)
-    n = require_size("randeigh", w.size)
+    n = w.size
+    if n == 0:
+        return empty(dtype)
     matrix = _eigenvectors_around(w, key, n, matrix_dtype(dtype))
     structure = Hermitian if jnp.iscomplexobj(matrix) else Symmetric
     logabsdet = float(np.sum(np.log(np.abs(w)))) if w.all() else -math.inf
@@ -199,12 +202,14 @@ def ginibre(key: jax.Array, shape: int | tuple[int, int], variance: float | None
         `Known(matrix)`, the matrix a `Dense`.
 
     Raises:
-        DimensionMismatch: unless the sizes are positive.
+        DimensionMismatch: unless the sizes are whole numbers ≥ 0.
 
     Example:
         >>> ginibre(jax.random.key(0), 4)
         4×4 Dense{float32} with no closed form
     """
     m, n = (require_size("ginibre", size) for size in ((shape, shape) if isinstance(shape, int) else shape))
+    if 0 in (m, n):
+        return empty(dtype, m, n)
     deviation = math.sqrt(1 / n if variance is None else variance)
     return Known(Dense(deviation * jax.random.normal(key, (m, n), matrix_dtype(dtype))))

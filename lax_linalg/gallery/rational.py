@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lax_linalg.gallery.known import Known, entrywise, normal, require, require_size, stored
+from lax_linalg.gallery.known import Known, empty, entrywise, normal, require, require_size, stored
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal_plus_low_rank import DiagonalPlusLowRank
 from lax_linalg.operators.hankel import Hankel
@@ -30,7 +30,7 @@ def hilbert(n: int, dtype: Any = None) -> Known:
         `Known(matrix, det, logabsdet, inv, cholesky)`, integers rounded once; the matrix a `Hankel`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> hilbert(3).inv.tolist()
@@ -77,7 +77,7 @@ def lotkin(n: int, dtype: Any = None) -> Known:
         `Known(matrix, det, logabsdet, inv)`, the inverse's integers rounded once.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> lotkin(2).inv.tolist()
@@ -86,6 +86,8 @@ def lotkin(n: int, dtype: Any = None) -> Known:
     Source: Lotkin, A set of test matrices, MTAC 9 (1955).
     """
     n = require_size("lotkin", n)
+    if n == 0:
+        return empty(dtype)
     index = range(1, n + 1)
     H = [[_inverse_hilbert(n, i, j) for j in index] for i in index]
     sums = [sum(column) for column in zip(*H)]
@@ -169,7 +171,7 @@ def pascal(n: int, dtype: Any = None) -> Known:
         `Known(matrix, det, logabsdet, inv, cholesky)`, the matrix a `Symmetric`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> pascal(3).inv.tolist()
@@ -178,6 +180,8 @@ def pascal(n: int, dtype: Any = None) -> Known:
     Source: Higham, Accuracy and Stability of Numerical Algorithms (2nd ed., 2002), 28.4.
     """
     n = require_size("pascal", n)
+    if n == 0:
+        return empty(dtype)
     index = range(n)
     matrix = np.array([[float(math.comb(i + j, i)) for j in index] for i in index])
     triangle = [[math.comb(i, j) for j in index] for i in index]
@@ -203,7 +207,7 @@ def lehmer(n: int, dtype: Any = None) -> Known:
         `Known(matrix, det, logabsdet, inv, cholesky)`, the matrix a `Symmetric`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> lehmer(2).det
@@ -212,6 +216,8 @@ def lehmer(n: int, dtype: Any = None) -> Known:
     Source: Newman & Todd, The evaluation of matrix inversion programs, J. SIAM (1958).
     """
     n = require_size("lehmer", n)
+    if n == 0:
+        return empty(dtype)
     i = np.arange(1.0, n + 1)
     main = 4 * i**3 / (4 * i**2 - 1)
     main[-1] = n**2 / (2 * n - 1)
@@ -239,7 +245,7 @@ def minij(n: int, dtype: Any = None) -> Known:
         `Known` with every answer, the matrix a `Symmetric`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> minij(3).eigvals.round(4).tolist()
@@ -248,6 +254,8 @@ def minij(n: int, dtype: Any = None) -> Known:
     Source: Todd, Basic Numerical Mathematics II: Numerical Algebra (1977).
     """
     n = require_size("minij", n)
+    if n == 0:
+        return empty(dtype)
     k = np.arange(1, n + 1)
     w = 1 / (4 * np.sin((2 * k - 1) * np.pi / (4 * n + 2)) ** 2)
     inverse = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
@@ -271,7 +279,7 @@ def pei(n: int, alpha: float = 1.0, dtype: Any = None) -> Known:
         `Known(matrix, eigvals, svdvals, det, logabsdet, inv, cond, norm)`, the matrix a `DiagonalPlusLowRank`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> pei(4, 2.0).eigvals.tolist()
@@ -280,6 +288,8 @@ def pei(n: int, alpha: float = 1.0, dtype: Any = None) -> Known:
     Source: Pei, A test matrix for inversion procedures, Comm. ACM (1962).
     """
     n, alpha = require_size("pei", n), float(alpha)
+    if n == 0:
+        return empty(dtype)
     ones = stored(np.ones((n, 1)), dtype)
     w = np.r_[np.full(n - 1, alpha), alpha + n]
     inverse = None

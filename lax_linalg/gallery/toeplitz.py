@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lax_linalg.gallery.known import Known, normal, require, require_size, stored
+from lax_linalg.gallery.known import Known, empty, normal, require, require_size, stored
 from lax_linalg.operators.circulant import Circulant
 from lax_linalg.operators.toeplitz import Toeplitz
 
@@ -26,7 +26,7 @@ def kms(n: int, rho: float = 0.5, dtype: Any = None) -> Known:
         `Known(matrix, det, logabsdet, inv, cholesky, norm)`, the matrix a `Toeplitz`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
         LinearAlgebraError: unless |ρ| < 1.
 
     Example:
@@ -36,6 +36,8 @@ def kms(n: int, rho: float = 0.5, dtype: Any = None) -> Known:
     Source: Kac, Murdock & Szegő, On the eigenvalues of certain Hermitian forms, J. Rational Mech. Anal. (1953).
     """
     n = require_size("kms", n)
+    if n == 0:
+        return empty(dtype)
     require(abs(rho) < 1, f"gallery.kms takes |ρ| < 1, got {rho}")
     rest = (1 - rho) * (1 + rho)
     main = np.full(n, 1 + rho**2)
@@ -66,7 +68,7 @@ def grcar(n: int, k: int = 3, dtype: Any = None) -> Known:
         `Known(matrix, det, logabsdet, norm)`, the matrix a `Toeplitz`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1 and k ≥ 0.
+        DimensionMismatch: unless n ≥ 0 and k ≥ 0.
 
     Example:
         >>> grcar(100).matrix
@@ -77,6 +79,8 @@ def grcar(n: int, k: int = 3, dtype: Any = None) -> Known:
     Source: Trefethen & Embree, Spectra and Pseudospectra (2005), section 7.
     """
     n, k = require_size("grcar", n), require_size("grcar", k, 0)
+    if n == 0:
+        return empty(dtype)
     column, row = np.zeros(n), np.zeros(n)
     column[:2] = [1, -1][:n]
     row[: k + 1] = 1
@@ -105,7 +109,7 @@ def prolate(n: int, w: float = 0.25, dtype: Any = None) -> Known:
         `Known(matrix, norm)`, the matrix a `Toeplitz`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
         LinearAlgebraError: unless 0 < w < ½.
 
     Example:
@@ -115,6 +119,8 @@ def prolate(n: int, w: float = 0.25, dtype: Any = None) -> Known:
     Source: Varah, The prolate matrix, Linear Algebra Appl. (1993); Slepian, Bell System Tech. J. (1978).
     """
     n = require_size("prolate", n)
+    if n == 0:
+        return empty(dtype)
     require(0 < w < 0.5, f"gallery.prolate takes 0 < w < ½, got {w}")
     k = np.arange(1.0, n)
     rest = np.sin(2 * np.pi * w * k) / (np.pi * k)
@@ -156,15 +162,14 @@ def circulant(eigenvalues: Any, dtype: Any = None) -> Known:
         `Known(matrix, eigvals, svdvals, det, logabsdet, inv, cond, norm)`, `inv` where no eigenvalue is 0; the matrix a
         `Circulant`.
 
-    Raises:
-        DimensionMismatch: unless there is an eigenvalue.
-
     Example:
         >>> circulant([3.0, 1.0, 1.0]).matrix
         3×3 Circulant{float32}
     """
     w = np.asarray(eigenvalues, complex)
-    n = require_size("circulant", w.size)
+    n = w.size
+    if n == 0:
+        return empty(dtype)
     real = bool(np.all(w == np.roll(w[::-1], 1).conj()))
 
     def column(values: np.ndarray) -> np.ndarray:

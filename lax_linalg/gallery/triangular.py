@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lax_linalg.gallery.known import Known, entrywise, require, require_size, stored
+from lax_linalg.gallery.known import Known, empty, entrywise, require, require_size, stored
 from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.triangular import UpperTriangular
 
@@ -27,7 +27,7 @@ def kahan(n: int, theta: float = 1.2, dtype: Any = None) -> Known:
         `Known(matrix, eigvals, det, logabsdet, inv)`, the matrix an `UpperTriangular`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
         LinearAlgebraError: unless 0 < θ < π.
 
     Example:
@@ -62,7 +62,7 @@ def frank(n: int, dtype: Any = None) -> Known:
         `Known(matrix, eigvals, det, logabsdet)`, the matrix a `Dense`.
 
     Raises:
-        DimensionMismatch: unless n ≥ 1.
+        DimensionMismatch: unless n ≥ 0.
 
     Example:
         >>> frank(2).eigvals.round(4).tolist()
@@ -72,6 +72,8 @@ def frank(n: int, dtype: Any = None) -> Known:
     generalization of the Frank matrix, SIAM J. Sci. Stat. Comput. (1986).
     """
     n = require_size("frank", n)
+    if n == 0:
+        return empty(dtype)
     matrix = np.triu(entrywise(n, lambda i, j: n + 1 - np.maximum(i, j)), -1)
     zeros, _ = np.polynomial.hermite_e.hermegauss(n)
     return Known(Dense(stored(matrix, dtype)), eigvals=np.exp(2 * np.arcsinh(zeros / 2)), det=1.0)
