@@ -45,7 +45,9 @@ _route = jax.make_user_context("auto")  # part of the key of every program, `jit
 
 
 def forced(route: str) -> contextlib.AbstractContextManager[None]:
-    """Force the dense factorisations below onto the device or the host, in what is traced inside the block.
+    """Force the dense factorisations below onto the device or the host inside the block.
+
+    JAX's key of a compiled function holds the route, so that a function under `jit` is compiled once for each.
 
     Args:
         route: "auto" (device where it has the algorithm), "device" or "host".
@@ -69,7 +71,7 @@ _svd_algorithm = jax.make_user_context("default")
 
 
 def svd_algorithm(name: str) -> contextlib.AbstractContextManager[None]:
-    """Choose the accelerator's SVD algorithm in what is traced inside the block; the CPU has LAPACK's and keeps it.
+    """Choose the accelerator's SVD algorithm inside the block, as `forced` does; the CPU has LAPACK's and keeps it.
 
     Polar (QDWH) is made of matrix products and fast for large matrices on TPUs; Jacobi is accurate for small singular
     values and fast for small matrices on GPUs; QR is the classical algorithm. Not every device has every one: XLA says

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 
@@ -234,17 +235,8 @@ def test_a_program_belongs_to_the_route_that_it_was_compiled_for(first):
             for program in (kept[name], jax.jit(lambda a: f(a))):  # noqa: B023  (the caller's program, and what it calls)
                 with platform.forced(route):
                     text = program.lower(a).as_text()
-                found = {"host": "python_cpu_callback" in text, "auto": "lapack_" in text}
+                found = {"host": "python_cpu_callback" in text, "auto": bool(re.search("lapack_.(ges|sytrd)", text))}
                 assert found == {"host": route == "host", "auto": route == "auto"}, (name, route)
-
-
-def test_a_program_belongs_to_the_limit_that_it_was_compiled_for():
-    entries = jax.jit(la.materialize)
-    small = la.I(3)
-    entries(small)
-    with la.dense_limit(35), pytest.raises(la.DenseLimitError, match="limit is 35 B"):
-        entries(small)
-    entries(small)
 
 
 @pytest.mark.parametrize(
