@@ -216,7 +216,8 @@ def check_scale(A: la.LinearOperator, r: Reference, only: Collection[str] = (), 
                 assert np.isfinite(size), f"{name}, derivative {order}, is not finite at A itself"
                 # of the results by the chain rule, and of those that a user sees, who differentiates by cA
                 factors = [c ** (degree - j) for j in range(order + 1)]
-                if not all(low < size * f < high for f in factors):
+                within = [c ** (-j) for j in range(order + 1)] if name == "real power" else []  # exp(p log A)
+                if not all(low < size * f < high for f in factors + within):
                     continue
                 factor = factors[max(order - 1, 0)]
                 error = float(np.abs(got / factor - want).max(initial=0)) / size
