@@ -25,7 +25,7 @@ from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.basic import compute_dtype, dense, materialize
 from lax_linalg.verbs.cholesky import Cholesky, cholesky
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
-from lax_linalg.verbs.functions import exp, log, sqrt
+from lax_linalg.verbs.functions import exp, log, power, sqrt, whole_exponent
 from lax_linalg.verbs.predicates import ishermitian, isnormal, issymmetric
 from lax_linalg.verbs.schur import schur
 from lax_linalg.verbs.svd import svd, svdvals
@@ -120,6 +120,12 @@ def _as_symmetric(verb: Verb) -> Callable[..., Any]:
 
 for _verb in (svd, schur, exp, log, sqrt):
     _verb.rule(SymTridiagonal, cost="O(n³)")(_as_symmetric(_verb))
+
+
+@power.rule(SymTridiagonal, cost="O(n³)")
+def _(A: SymTridiagonal, p: complex | jax.Array) -> LinearOperator:
+    """Products for integers; else that of the symmetric matrix."""
+    return power.fallback(A, p) if whole_exponent(p) is not None else power(Symmetric(materialize(A)), p)
 
 
 @svdvals.rule(SymTridiagonal, cost="cost of eigvals")
