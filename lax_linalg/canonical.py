@@ -31,7 +31,7 @@ def canonical(f: Callable[[jax.Array], jax.Array], aval: Any) -> Callable[[jax.A
         [1. 3. 3.]
     """
     closed = jax.make_jaxpr(f)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
-    if "conv_general_dilated" not in str(closed.jaxpr):
+    if not _convolves(closed.jaxpr):
         return f
 
     def run(x: jax.Array) -> jax.Array:
@@ -39,6 +39,14 @@ def canonical(f: Callable[[jax.Array], jax.Array], aval: Any) -> Callable[[jax.A
         return y
 
     return run
+
+
+def _convolves(jaxpr: Any) -> bool:
+    """Whether there is a convolution in the program or in a call of it."""
+    if any(eqn.primitive.name == "conv_general_dilated" for eqn in jaxpr.eqns):
+        return True
+    calls = (eqn for eqn in jaxpr.eqns if eqn.primitive.name in _CALLS)
+    return any(_convolves(eqn.params[_CALLS[eqn.primitive.name]].jaxpr) for eqn in calls)
 
 
 def _evaluated(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
