@@ -18,7 +18,7 @@ from lax_linalg.concrete import above_rounding, known_not_finite, require_differ
 from lax_linalg.dispatch import verb
 from lax_linalg.errors import SingularError
 from lax_linalg.operators.base import LinearOperator
-from lax_linalg.scaling import by_power_of_two
+from lax_linalg.scaling import by_power_of_two, over_unit, unit_of
 from lax_linalg.verbs.arithmetic import multiply
 from lax_linalg.verbs.basic import dense
 from lax_linalg.verbs.schur import schur_form
@@ -490,6 +490,8 @@ _NODES, _WEIGHTS = (np.polynomial.legendre.leggauss(_PADE_DEGREE)[i] for i in (0
 def _log_of_triangular(T: jax.Array) -> jax.Array:
     real = jnp.finfo(T.dtype)
     identity = jnp.eye(T.shape[0], dtype=T.dtype)
+    given, superdiagonal = jnp.diagonal(T), jnp.diagonal(T, 1)
+    T = over_unit(T, unit_of(given))  # log(u A) is log A + log u I: square roots would take 2^34 A to I one bit a time
     logs = principal("log", jnp.diagonal(T))
 
     def less_identity(k: jax.Array, root: jax.Array) -> jax.Array:
@@ -507,7 +509,8 @@ def _log_of_triangular(T: jax.Array) -> jax.Array:
     nodes, weights = jnp.asarray((_NODES + 1) / 2, real.dtype), jnp.asarray(_WEIGHTS / 2, real.dtype)
     terms = jax.vmap(lambda t, w: w * jax.scipy.linalg.solve_triangular(identity + t * X, X))(nodes, weights)
     approximation = jnp.triu(by_power_of_two(jnp.sum(terms, axis=0), k))
-    return _with_bidiagonal(approximation, logs, jnp.diagonal(T, 1) * _log_difference(jnp.diagonal(T), logs))
+    logs = principal("log", given)
+    return _with_bidiagonal(approximation, logs, superdiagonal * _log_difference(given, logs))
 
 
 def _log_difference(w: jax.Array, logs: jax.Array) -> jax.Array:

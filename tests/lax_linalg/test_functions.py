@@ -172,3 +172,13 @@ def test_logarithms_and_roots_of_every_structure_with_negative_zeros(x64):
         angles = np.linalg.eigvals(np.asarray(la.materialize(X))).imag
         assert np.all((angles > -np.pi + 1e-6) & (angles < np.pi + 1e-6)), name
     assert checked > 20
+
+
+def test_logarithms_of_triangular_matrices_at_any_scale():
+    """log(c (I + N)) = log c · I + N − N²/2 + N³/3 for N³⁺¹ = 0; a square root takes only one bit of c away."""
+    N = np.tril(np.random.default_rng(0).standard_normal((4, 4)), -1)
+    series = N - N @ N / 2 + N @ N @ N / 3
+    log = jax.jit(lambda a: la.materialize(la.log(la.LowerTriangular(a, unit=False))))
+    for exponent in (-100, -34, 0, 34, 100):
+        X = np.asarray(log((2.0**exponent * (np.eye(4) + N)).astype(np.float32)))
+        np.testing.assert_allclose(X, series + exponent * np.log(2) * np.eye(4), rtol=0, atol=1e-5)
