@@ -276,7 +276,9 @@ def _bidiagonal_rule_jvp(primals, tangents):
     U, nodes, Vt = platform.svd(B)
     M = U.T @ dB @ Vt.T
     gram = nodes[:, None] * M + M.T * nodes[None, :]  # Vᵀ d(BᵀB) V
-    omega = _antisymmetric(gram, nodes[None, :] ** 2 - nodes[:, None] ** 2)
+    # the difference of squares as a product: a fused multiplication leaves rounding of it where nodes coincide
+    gaps = (nodes[None, :] - nodes[:, None]) * (nodes[None, :] + nodes[:, None])
+    omega = _antisymmetric(gram, gaps)
     return (nodes, Vt[:, 0] ** 2), (jnp.diagonal(M), 2 * Vt[:, 0] * (Vt[:, 0] @ omega))
 
 
