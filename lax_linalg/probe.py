@@ -1,9 +1,10 @@
 """`SpectrumProbe`: all layers' Jacobian spectra during training, without the training step waiting for a host.
 
 A submission copies the state, dispatches one forward pass, which gives every layer its input, and returns. One worker
-thread then measures the layers one after the other, each by a program of its own, so that the peak memory is that of
-the dearest layer, and brings the results to the host. At most `max_pending` submissions are under way, and one beyond
-that is skipped and recorded as such. With a budget, `due` says when the next one may start.
+thread then measures the layers and brings the results to the host: all by one program where they fit the memory budget
+together, else one after the other and each by its own, so that the peak memory is that of the dearest layer. At most
+`max_pending` submissions are under way, and one beyond that is skipped and recorded as such. With a budget, `due` says
+when the next one may start.
 """
 
 from __future__ import annotations
@@ -236,6 +237,9 @@ class SpectrumProbe:
         if not self.plan:
             reasons = "; ".join(f"layer {path!r} {reason}" for path, reason in self.left_out.items())
             raise LinearAlgebraError(f"no layer of the model can be measured: {reasons}")
+        # small layers together are one program, which dispatches once and shares what they have in common
+        fits = sum(row.bytes for row in self.plan.values()) <= int(memory_budget)
+        self._together = mesh is not None or fits
         self.layers: tuple[str, ...] = tuple(self.plan)
         self.max_pending = max_pending
         self.skipped: list[int] = []
@@ -391,8 +395,8 @@ class SpectrumProbe:
         return self._model.structure.complete(state, self._template)
 
     def _capture(self, snapshot: Any) -> Any:
-        """Every layer's input; nothing where the devices of a mesh run one program for all layers."""
-        return None if self._model.mesh is not None else _capture(self._model, snapshot, self.inputs)
+        """Every layer's input; nothing where one program measures all layers."""
+        return None if self._together else _capture(self._model, snapshot, self.inputs)
 
     def _collect(self, step: int, snapshot: Any, captured: Any, spent: float = 0.0) -> SpectrumRecord:
         """In the worker's thread: measure the layers one after the other and time them, then do the host's part."""
@@ -400,7 +404,7 @@ class SpectrumProbe:
             jax.block_until_ready(snapshot)
             start, waited = max(time.perf_counter(), self._last_done), self.compile_seconds
             spectra: dict[str, Any] = {}
-            if self._model.mesh is not None:
+            if self._together:
                 steps = tuple((path, row.how) for path, row in self.plan.items())
                 self._compile(_measured, self._model, steps, snapshot, self.inputs)
                 spectra = dict(jax.tree.map(np.asarray, _measured(self._model, steps, snapshot, self.inputs)))
@@ -497,7 +501,7 @@ def _capture(model: _Model, state: Any, inputs: Inputs) -> LayerJacobians:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _measured(model: _Model, steps: _Steps, state: Any, inputs: Inputs) -> ByLayer[dict[str, jax.Array]]:
-    """All layers in one program, shared by the devices of a mesh."""
+    """All layers in one program, shared by the devices of a mesh if there is one."""
 
     def local(state: Any, inputs: Inputs) -> ByLayer[dict[str, jax.Array]]:
         jacobians = model.jacobians(state, inputs)
