@@ -271,7 +271,7 @@ class Recorder:
     def _mark(
         self, path: str, method: str, module: _Watched, parameters: Any, args: tuple, kwargs: dict, y: Any
     ) -> Any:
-        """The result y, and behind it in the program a mark with the call's arrays."""
+        """The result y, followed in the program by a mark that takes the call's arrays."""
         assert self.marks is not None
         results, tree = jax.tree.flatten(y)
         through = next((i for i, leaf in enumerate(results) if _inexact(leaf)), None)
@@ -334,7 +334,7 @@ class _Watched(NamedTuple):
     Attributes:
         name: its path.
         layer: (template, name) -> the module as a pure function.
-        parameters: gives that function's first argument behind x.
+        parameters: gives that function's argument after x.
         default: says whether its calls are shown unless asked for.
         declared: (path, x, y) -> the calls of what the module declares, of one of its calls.
     """
@@ -668,7 +668,7 @@ def _recording(cls: type) -> type:
 
 
 def _methods(cls: type) -> list[str]:
-    """The call, and the public methods that are not those of every module."""
+    """`__call__` and the public methods that `nnx.Module` does not have."""
     names = [name for name in dir(cls) if not name.startswith("_") and not hasattr(nnx.Module, name)]
     return ["__call__", *(name for name in names if inspect.isfunction(inspect.getattr_static(cls, name)))]
 

@@ -115,12 +115,12 @@ def template_of(
     """
     others = list({id(a): a for a in leaves if hasattr(a, "dtype") and a is not x}.values())
     fixed = {id(a) for a in shared}
-    beside = [a for a in others if jnp.shape(a)[:1] == (size,) and id(a) not in fixed]
-    common = [a for a in others if not any(a is b for b in beside)]
+    batched = [a for a in others if jnp.shape(a)[:1] == (size,) and id(a) not in fixed]
+    common = [a for a in others if not any(a is b for b in batched)]
     places: dict[int, Any] = {id(x): INPUT}
     places |= {id(a): Held(i, False) for i, a in enumerate(common)}
-    places |= {id(a): Held(len(common) + i, True) for i, a in enumerate(beside)}
-    return Template(structure, tuple(places.get(id(v), v) for v in leaves)), Inputs((x, *beside), tuple(common))
+    places |= {id(a): Held(len(common) + i, True) for i, a in enumerate(batched)}
+    return Template(structure, tuple(places.get(id(v), v) for v in leaves)), Inputs((x, *batched), tuple(common))
 
 
 def named_arrays(tree: Any) -> dict[str, Any]:

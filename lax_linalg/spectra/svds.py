@@ -193,7 +193,7 @@ def _triplets(
         # the others are orthogonal already, as far as V is and as A v is not small (Simon & Zha)
         first = jnp.where(scaled_norm(w) > 0.1 * jnp.max(jnp.abs(state.B)), state.j, 0)
         u, h, alpha = _next(w, state.U, first, c, size, jax.random.fold_in(key, 2 * c))
-        column = known + jnp.where(jnp.arange(p) == c, alpha, h[:p])
+        column = known + jnp.where(jnp.arange(p) == c, alpha, h)
         B = jax.lax.dynamic_update_slice_in_dim(state.B, column[:, None].astype(dtype), c, axis=1)
         return state._replace(U=jax.lax.dynamic_update_slice_in_dim(state.U, u[None], c, axis=0), B=B), W
 
@@ -206,7 +206,7 @@ def _triplets(
         v, h, beta = _next(z, state.V, jnp.zeros_like(c), c + b, size, jax.random.fold_in(key, 2 * c + 1))
         new = jnp.arange(p + b)
         # what lies in the basis up to the block is rounding
-        row = known + jnp.where(new == c + b, beta, jnp.where((new >= state.j + b) & (new < c + b), h[: p + b], 0))
+        row = known + jnp.where(new == c + b, beta, jnp.where((new >= state.j + b) & (new < c + b), h, 0))
         B = jax.lax.dynamic_update_slice_in_dim(state.B, row.conj()[None].astype(dtype), c, axis=0)
         return state._replace(V=jax.lax.dynamic_update_slice_in_dim(state.V, v[None], c + b, axis=0), B=B), Z
 

@@ -110,10 +110,9 @@ def add(A: LinearOperator, B: LinearOperator) -> LinearOperator:
     from lax_linalg.operators.lazy import flat_sum
 
     same_shape(A, B)
-    for structured in (linear_sum(A, B), combined(add, A, B)):
-        if structured is not None:
-            return structured
-    return flat_sum(A, B)
+    structured = linear_sum(A, B)
+    structured = combined(add, A, B) if structured is None else structured
+    return flat_sum(A, B) if structured is None else structured
 
 
 @verb(
