@@ -2,7 +2,7 @@
 
 `la.svdvals` and `la.eigvals` of a stack inside one compiled program and `numpy.linalg` on the same stack, in single
 precision; nothing is moved between devices. Ours is a loop over LAPACK's routine, but for singular values of up to 32
-rows or columns, which come from Gram matrices in double precision (`lax_linalg/gram_svdvals.py`).
+rows or columns, which come from Gram matrices in double precision (`lax_linalg/dense/gram_svdvals.py`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The peer is their published recipe, `numpy.fft.fft2` of the kernel padded to the image and one batched
 `numpy.linalg.svd` without vectors, in the same float32. Ours takes the half spectrum of a real kernel and sums only the
 taps that there are; symbols of up to 32 channels give their values through Gram matrices in double precision
-(`lax_linalg/gram_svdvals.py`); all come sorted. Called as it stands, as the peer is, it shares larger symbols among the
+(`gram_svdvals.py`); all come sorted. Called as it stands, as the peer is, it shares larger symbols among the
 cores; within a jitted program, such as a training step's, one core works. NumPy's batched call knows one core only.
 The rows on zero padding compare the exact routes with the SVD of the materialised matrix, and the circular norm with
 the true one.

@@ -15,8 +15,16 @@ import jax
 
 __version__ = "0.1.0"
 
-from lax_linalg import gallery as gallery, platform as platform
+from lax_linalg import gallery as gallery
 from lax_linalg.budget import ProbeBudget as ProbeBudget
+from lax_linalg.core.batch import Batch as Batch, Stack as Stack
+from lax_linalg.core.dense import Dense as Dense
+from lax_linalg.core.operator import (
+    LinearOperator as LinearOperator,
+    MatrixLike as MatrixLike,
+    as_operator as as_operator,
+)
+from lax_linalg.dense import platform as platform
 from lax_linalg.errors import (
     ConvergenceError as ConvergenceError,
     DenseLimitError as DenseLimitError,
@@ -35,25 +43,21 @@ from lax_linalg.jacobian.scan import recurrent_jacobians as recurrent_jacobians,
 from lax_linalg.jacobian.selection import Selection as Selection
 from lax_linalg.operators import (  # noqa: F401  # registers rules that stand in files of their own
     algebra as _algebra,
-    convolution_algebra as _convolution_algebra,
-    convolution_functions as _convolution_functions,
-    convolution_spectra as _convolution_spectra,
     lazy_functions as _lazy_functions,
     low_rank_functions as _low_rank_functions,
     transpose_functions as _transpose_functions,
-    window_entries as _window_entries,
 )
-from lax_linalg.operators.base import (
-    LinearOperator as LinearOperator,
-    MatrixLike as MatrixLike,
-    as_operator as as_operator,
-)
-from lax_linalg.operators.batch import Batch as Batch, Stack as Stack
 from lax_linalg.operators.bidiagonal import Bidiagonal as Bidiagonal
 from lax_linalg.operators.block_diagonal import BlockDiagonal as BlockDiagonal
 from lax_linalg.operators.circulant import Circulant as Circulant
-from lax_linalg.operators.convolution import Convolution as Convolution
-from lax_linalg.operators.dense import Dense as Dense
+from lax_linalg.operators.convolution import (  # noqa: F401
+    algebra as _convolution_algebra,
+    functions as _convolution_functions,
+    spectra as _convolution_spectra,
+    window_entries as _window_entries,
+)
+from lax_linalg.operators.convolution.convolution import Convolution as Convolution
+from lax_linalg.operators.convolution.locally_connected import LocallyConnected as LocallyConnected
 from lax_linalg.operators.diagonal import Diagonal as Diagonal
 from lax_linalg.operators.diagonal_plus_low_rank import DiagonalPlusLowRank as DiagonalPlusLowRank
 from lax_linalg.operators.hankel import Hankel as Hankel
@@ -62,7 +66,6 @@ from lax_linalg.operators.householder import Householder as Householder, Househo
 from lax_linalg.operators.jordan import JordanBlock as JordanBlock
 from lax_linalg.operators.kronecker import Kronecker as Kronecker
 from lax_linalg.operators.lazy import Product as Product, Scaled as Scaled, Sum as Sum, Transpose as Transpose
-from lax_linalg.operators.locally_connected import LocallyConnected as LocallyConnected
 from lax_linalg.operators.low_rank import LowRank as LowRank
 from lax_linalg.operators.permutation import Permutation as Permutation
 from lax_linalg.operators.symtridiagonal import SymTridiagonal as SymTridiagonal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import lax_linalg as la
-from lax_linalg.dispatch import Rule, Verb, verbs
+from lax_linalg.core.dispatch import Rule, Verb, verbs
 
 COMMAND = "python -m scripts.verbs"
 

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.core.operator import LinearOperator, as_operator
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
-from lax_linalg.operators.base import LinearOperator, as_operator
 
 
 class Moments(NamedTuple):

@@ -25,6 +25,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lax_linalg.budget import ProbeBudget
+from lax_linalg.core.batch import Batch, Stack
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.core.registry import Registry
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.arguments import Inputs
 from lax_linalg.jacobian.layers import ByLayer, LayerJacobians, jacobians_of, patterns_of
@@ -40,9 +43,6 @@ from lax_linalg.jacobian.plan import (
     probe_plan,
 )
 from lax_linalg.jacobian.trace import Structure, structure_of
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.batch import Batch, Stack
-from lax_linalg.registry import Registry
 from lax_linalg.spectra.density import spectral_density
 from lax_linalg.spectra.estimates import frobenius_estimate
 from lax_linalg.spectra.svds import svds

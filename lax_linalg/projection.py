@@ -9,19 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.dispatch import of_finite, require_square
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.dispatch import of_finite, require_square
+from lax_linalg.core.operator import LinearOperator, MatrixLike, as_operator
+from lax_linalg.core.registry import Registry
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.operators.bidiagonal import Bidiagonal
 from lax_linalg.operators.block_diagonal import BlockDiagonal
 from lax_linalg.operators.circulant import Circulant
-from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.convolution.convolution import Convolution
+from lax_linalg.operators.convolution.locally_connected import LocallyConnected, existing_weights, with_weights
+from lax_linalg.operators.convolution.window import Window, entries, positions
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.hankel import Hankel
 from lax_linalg.operators.hermitian import Hermitian, Symmetric
 from lax_linalg.operators.kronecker import Kronecker
-from lax_linalg.operators.locally_connected import LocallyConnected, existing_weights, with_weights
 from lax_linalg.operators.low_rank import LowRank
 from lax_linalg.operators.symtridiagonal import SymTridiagonal
 from lax_linalg.operators.toeplitz import Toeplitz, from_diagonals
@@ -30,8 +32,6 @@ from lax_linalg.operators.triangular_toeplitz import TriangularToeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal
 from lax_linalg.operators.tridiagonal_toeplitz import TridiagonalToeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling
-from lax_linalg.operators.window import Window, entries, positions
-from lax_linalg.registry import Registry
 from lax_linalg.verbs.basic import dense
 from lax_linalg.verbs.norms import norm, scaled_norm
 from lax_linalg.verbs.polar import polar

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.core.registry import Registry
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.registry import Registry
 from models.checks import positive
 
 Activation = Callable[[jax.Array], jax.Array]

@@ -8,8 +8,8 @@ from typing import Any
 
 from flax import nnx
 
+from lax_linalg.core.registry import Registry
 from lax_linalg.errors import UnknownNameError
-from lax_linalg.registry import Registry
 from models.checks import positive, sizes
 
 registry: Registry[Callable[..., nnx.Module]] = Registry("model")

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lax_linalg.core.registry import Registry
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
-from lax_linalg.registry import Registry
 from models.activations import Activation, activation
 from models.catalog import registry
 from models.checks import positive, sizes

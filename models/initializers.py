@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.core.registry import Registry
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
-from lax_linalg.registry import Registry
 from models.activations import Activation, activation
 
 Initializer = Callable[..., jax.Array]

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 import lax_linalg as la
-from lax_linalg.concrete import known_not_finite
+from lax_linalg.core.eager_checks import known_not_finite
 from lax_linalg.errors import LinearAlgebraError, NonFiniteError, UnknownNameError
 from models.activations import Activation
 

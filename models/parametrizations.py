@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 import lax_linalg as la
+from lax_linalg.core.registry import Registry
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
-from lax_linalg.registry import Registry
 from models.checks import positive
 
 BJORCK_STEPS = 25  # brings singular values above σ₁/100 to 1 within rounding

@@ -17,8 +17,8 @@ import numpy as np
 from flax import nnx
 
 import lax_linalg as la
+from lax_linalg.core.registry import Registry
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
-from lax_linalg.registry import Registry
 from models.activations import Activation, activation
 from models.catalog import OPEN, options_of, registry
 from models.checks import positive

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.registry import Registry
+from lax_linalg.core.registry import Registry
 
 CONFIDENCE = 0.9999
 """Of each row with chance in it, two-sided."""

@@ -7,7 +7,8 @@ import pathlib
 
 # xdist already fills the cores: LAPACK's own threads would only spin against the other workers (100× slower).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# So XLA gets one thread, too; with more, calls of LAPACK for stacks can wait for each other (lax_linalg/platform.py).
+# So XLA gets one thread, too; with more, calls of LAPACK for stacks can wait for each other
+# (lax_linalg/dense/platform.py).
 os.environ.setdefault("PJRT_NPROC", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".jax_cache"))

@@ -13,8 +13,8 @@ from typing import Any
 import optax
 import optax.contrib
 
+from lax_linalg.core.registry import Registry
 from lax_linalg.errors import UnknownNameError
-from lax_linalg.registry import Registry
 from train import orthogonal_steps
 from train.config import TrainConfig
 from train.errors import ConfigError

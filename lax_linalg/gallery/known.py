@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.dense import Dense
 
 
 @dataclasses.dataclass(frozen=True)

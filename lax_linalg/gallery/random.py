@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.errors import UnknownNameError
 from lax_linalg.gallery.known import Known, empty, matrix_dtype, normal, require, require_size
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.hermitian import Hermitian, Symmetric
 from lax_linalg.operators.householder import HouseholderProduct

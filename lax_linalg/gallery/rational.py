@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lax_linalg.core.dense import Dense
 from lax_linalg.gallery.known import Known, empty, entrywise, normal, require, require_size, stored
-from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal_plus_low_rank import DiagonalPlusLowRank
 from lax_linalg.operators.hankel import Hankel
 from lax_linalg.operators.hermitian import Symmetric

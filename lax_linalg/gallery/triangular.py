@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lax_linalg.core.dense import Dense
 from lax_linalg.gallery.known import Known, empty, entrywise, require, require_size, stored
-from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.triangular import UpperTriangular
 
 

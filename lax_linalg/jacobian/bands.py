@@ -18,7 +18,7 @@ import numpy as np
 
 from lax_linalg.jacobian.graph import Graph, Node, Term
 from lax_linalg.jacobian.slabs import ONE_PASS, Memory, row_matrices
-from lax_linalg.operators.convolution import Convolution
+from lax_linalg.operators.convolution.convolution import Convolution
 
 FEW = 4
 """Parts of a band that are cheaper to add where they are used than in a pass of its own."""

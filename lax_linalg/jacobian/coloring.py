@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.jacobian.graph import Graph, Term, derivative_graph
 from lax_linalg.jacobian.materialize import columns_of, pull_of, push_of
 from lax_linalg.jacobian.slabs import Memory, matrix_for
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.convolution import Convolution
+from lax_linalg.operators.convolution.convolution import Convolution
 from lax_linalg.operators.kronecker import Kronecker
 from lax_linalg.operators.uniform_scaling import UniformScaling
 

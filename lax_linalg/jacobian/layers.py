@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from lax_linalg.dispatch import Tracer
+from lax_linalg.core.batch import Batch, Stack
+from lax_linalg.core.dispatch import Tracer
 from lax_linalg.errors import LinearAlgebraError, NonFiniteError, UnknownNameError
 from lax_linalg.jacobian.arguments import Inputs
 from lax_linalg.jacobian.materialize import directions
 from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, Jacobian, require_bytes
 from lax_linalg.jacobian.scan import scan_jacobians
 from lax_linalg.jacobian.trace import Call, Structure, structure_of
-from lax_linalg.operators.batch import Batch, Stack
 
 T = TypeVar("T")
 

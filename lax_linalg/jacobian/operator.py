@@ -13,15 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lax_linalg.dispatch import Tracer
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.dispatch import Tracer
+from lax_linalg.core.operator import LinearOperator, operator
 from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.graph import derivative_graph
 from lax_linalg.jacobian.materialize import chosen_mode, pull_of, push_of
 from lax_linalg.jacobian.reuse import formed
 from lax_linalg.jacobian.routes import METHODS, Route, plan
 from lax_linalg.jacobian.structured import operator_of
-from lax_linalg.operators.base import LinearOperator, operator
-from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.lazy import Product, Sum
 from lax_linalg.verbs.arithmetic import conj, transpose
 from lax_linalg.verbs.basic import dense, materialize, require_dense

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.core.batch import Batch
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.materialize import directions, program_cost
 from lax_linalg.jacobian.operator import Jacobian, structure_at
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.batch import Batch
 from lax_linalg.operators.lazy import Product, Sum
 from lax_linalg.spectra.spectrum import EXACT_SIDE
 from lax_linalg.verbs.basic import dense_limit, factored_side, require_dense

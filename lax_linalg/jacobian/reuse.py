@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.dispatch import Tracer
+from lax_linalg.core.dispatch import Tracer
 from lax_linalg.jacobian.routes import jacobian_entries
 
 _OPTIONS = ("f", "method", "mode", "memory_budget", "mesh")

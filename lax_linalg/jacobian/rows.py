@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.jacobian.graph import Graph, Term
 from lax_linalg.jacobian.slabs import row_matrices
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.convolution.convolution import Convolution
 from lax_linalg.operators.kronecker import Kronecker
 from lax_linalg.operators.uniform_scaling import UniformScaling
 from lax_linalg.verbs.arithmetic import transpose

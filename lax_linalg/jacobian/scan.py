@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from lax_linalg.core.batch import Batch, Stack
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
 from lax_linalg.jacobian.operator import DEFAULT_MEMORY_BUDGET, Jacobian, function_name, hoist, require_inexact
-from lax_linalg.operators.batch import Batch, Stack
 
 
 def scan_jacobians(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.core.operator import LinearOperator, operator
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.verbs.basic import materialize, require_dense
 
 

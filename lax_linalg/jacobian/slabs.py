@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.operators.convolution import Convolution
+from lax_linalg.operators.convolution.convolution import Convolution
 from lax_linalg.verbs.basic import require_dense
 
 Memory = Callable[[Hashable], jax.Array | None]

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.jacobian.bands import Walk, banded_cost, banded_entries, banded_rows, image_rows
 from lax_linalg.jacobian.graph import Graph, Node, Term, derivative_graph
 from lax_linalg.jacobian.materialize import convolution_factor
@@ -18,9 +20,7 @@ from lax_linalg.jacobian.rows import row_entries, rows_cost
 from lax_linalg.jacobian.selection import Selection
 from lax_linalg.jacobian.slabs import Memory, convolution_entries
 from lax_linalg.jacobian.windows import WindowWalk, windowed_cost, windowed_entries, windowed_rows
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.convolution.convolution import Convolution
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.kronecker import Kronecker
 from lax_linalg.operators.lazy import Product, Sum

@@ -273,7 +273,7 @@ def structure_of(
     """
     head = model[0] if isinstance(model, tuple) and model else model
     if any(c.__module__.partition(".")[0] == "flax" for c in type(head).__mro__):
-        from lax_linalg import flax
+        from lax_linalg.integrations import flax
 
         outputs = () if output is None else (("", output),) if isinstance(output, str) else tuple(output.items())
         return flax.structure_of(model, x, call_kwargs or {}, input, outputs)

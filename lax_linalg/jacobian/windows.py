@@ -21,7 +21,7 @@ import numpy as np
 from lax_linalg.jacobian.bands import Diagonal, Unsupported, Walk, image_of
 from lax_linalg.jacobian.graph import Graph, Node
 from lax_linalg.jacobian.slabs import ONE_PASS, Memory, full_kernel
-from lax_linalg.operators.convolution import Convolution
+from lax_linalg.operators.convolution.convolution import Convolution
 
 PLACING = 8.0
 """FLOPs of matrix products that moving one entry of a window to its place takes the time of."""

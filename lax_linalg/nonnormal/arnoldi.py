@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.core.operator import LinearOperator, MatrixLike
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
 from lax_linalg.nonnormal.inputs import SchurForm, SquareMatrix, dense_array, is_batch, schur_form
 from lax_linalg.nonnormal.resolvent import Resolvent
-from lax_linalg.operators.base import LinearOperator, MatrixLike
 
 
 def arnoldi(A: MatrixLike, steps: int, seed: int = 0) -> np.ndarray:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lax_linalg.core.batch import Batch
+from lax_linalg.core.operator import MatrixLike
 from lax_linalg.nonnormal.inputs import SchurForm, SquareMatrix, over_batch, schur_form, square_matrix
-from lax_linalg.operators.base import MatrixLike
-from lax_linalg.operators.batch import Batch
 
 # Pairs of eigenvalues that are followed to their collision: the first ones by first-order perturbation theory.
 _PAIRS = 12

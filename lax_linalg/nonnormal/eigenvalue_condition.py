@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
-from lax_linalg.dispatch import verb
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense import platform
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.uniform_scaling import UniformScaling
 from lax_linalg.verbs.basic import dense

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg import platform
+from lax_linalg.core.batch import Batch
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense import platform
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.batch import Batch
 from lax_linalg.verbs.basic import materialize
 
 

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lax_linalg.core.batch import Batch
+from lax_linalg.core.operator import MatrixLike
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.nonnormal.arnoldi import Projection, project
 from lax_linalg.nonnormal.inputs import SchurForm, SquareMatrix, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.marginal import NearBound, marginal_bound
 from lax_linalg.nonnormal.numerical_range import radius_of
 from lax_linalg.nonnormal.resolvent import Circle, Curve, Resolvent, certified_supremum
-from lax_linalg.operators.base import MatrixLike
-from lax_linalg.operators.batch import Batch
 
 _MOST_CURVES = 100
 

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg import platform
-from lax_linalg.dispatch import verb
+from lax_linalg.core.batch import Batch
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.operator import LinearOperator, MatrixLike
+from lax_linalg.dense import platform
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.nonnormal.arnoldi import project
 from lax_linalg.nonnormal.inputs import SquareMatrix, over_batch, square_matrix
 from lax_linalg.nonnormal.trigonometric import proves_positive
-from lax_linalg.operators.base import LinearOperator, MatrixLike
-from lax_linalg.operators.batch import Batch
 from lax_linalg.verbs.basic import dense
 
 

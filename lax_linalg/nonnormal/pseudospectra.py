@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from lax_linalg.core.batch import Batch
+from lax_linalg.core.operator import MatrixLike
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.nonnormal.arnoldi import project
 from lax_linalg.nonnormal.inputs import is_batch, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.shifted_inverse import ShiftedTriangle
-from lax_linalg.operators.base import MatrixLike
-from lax_linalg.operators.batch import Batch
 
 _TILE = 16
 # Adaptive grids start from every 8th point.

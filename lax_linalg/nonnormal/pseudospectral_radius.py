@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lax_linalg.core.batch import Batch
+from lax_linalg.core.operator import MatrixLike
 from lax_linalg.errors import ConvergenceError, LinearAlgebraError
 from lax_linalg.nonnormal.arnoldi import Projection, project
 from lax_linalg.nonnormal.inputs import SchurForm, SquareMatrix, over_batch, schur_form, square_matrix
 from lax_linalg.nonnormal.numerical_range import radius_of
 from lax_linalg.nonnormal.resolvent import Circle, Curve, Peak, Resolvent
-from lax_linalg.operators.base import MatrixLike
-from lax_linalg.operators.batch import Batch
 
 
 class PseudospectralExtreme(NamedTuple):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense.scaling import unit_of
 from lax_linalg.operators.bidiagonal import Bidiagonal
 from lax_linalg.operators.block_diagonal import BlockDiagonal
 from lax_linalg.operators.circulant import Circulant
@@ -16,7 +17,6 @@ from lax_linalg.operators.triangular_toeplitz import TriangularToeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal
 from lax_linalg.operators.tridiagonal_toeplitz import TridiagonalToeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling
-from lax_linalg.scaling import unit_of
 from lax_linalg.verbs.arithmetic import add, scale, transpose
 from lax_linalg.verbs.basic import materialize
 from lax_linalg.verbs.norms import norm

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.concrete import in_memory
+from lax_linalg.core.eager_checks import in_memory
 from lax_linalg.verbs.svd import SVD
 
 

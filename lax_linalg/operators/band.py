@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.dense import Dense
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet
 from lax_linalg.verbs.norms import norm, opnorm, scaled_norm

@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
+from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense import platform
+from lax_linalg.dense.sturm import bidiagonal_singular_values
 from lax_linalg.operators.band import Band
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.tridiagonal import Tridiagonal, binary_scale, require_band, solve_band
-from lax_linalg.sturm import bidiagonal_singular_values
 from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product, sum_logabsdet

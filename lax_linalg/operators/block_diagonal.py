@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lax_linalg.concrete import decided, known_not_finite
+from lax_linalg.core.eager_checks import decided, known_not_finite
+from lax_linalg.core.operator import LinearOperator, as_part, operator
 from lax_linalg.errors import DimensionMismatch, NotPositiveDefiniteError, SingularError
 from lax_linalg.operators.assemble import padded, paired_svd
-from lax_linalg.operators.base import LinearOperator, as_part, operator
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.lazy import Product, Sum

@@ -8,15 +8,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.branch import off_the_cut, principal
+from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense.branch import off_the_cut, principal
+from lax_linalg.dense.scaling import moduli, phases
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.assemble import sorted_descending
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.fourier import circular_convolution, toeplitz_entries, use_direct
 from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.uniform_scaling import UniformScaling
-from lax_linalg.scaling import moduli, phases
 from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.cholesky import Cholesky, cholesky

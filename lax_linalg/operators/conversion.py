@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 
-from lax_linalg.dispatch import Verb
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.core.dispatch import Verb
+from lax_linalg.core.operator import LinearOperator
 
 Conversion = Callable[[Any, Any], LinearOperator | None]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.branch import principal
-from lax_linalg.concrete import decided
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.eager_checks import decided
+from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense.branch import principal
+from lax_linalg.dense.scaling import moduli, phases
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.assemble import sorted_descending
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.conversion import conversion
-from lax_linalg.operators.dense import Dense
-from lax_linalg.scaling import moduli, phases
 from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense
 from lax_linalg.verbs.cholesky import Cholesky, cholesky

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
-from lax_linalg.concrete import known_not_finite
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.eager_checks import known_not_finite
+from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense import platform
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.assemble import padded
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.conversion import conversion
-from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.low_rank import LowRank
 from lax_linalg.operators.uniform_scaling import UniformScaling

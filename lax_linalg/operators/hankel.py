@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
+from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense import platform
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.fourier import toeplitz_entries, toeplitz_product
 from lax_linalg.operators.toeplitz import Toeplitz, from_diagonals
 from lax_linalg.verbs.arithmetic import transpose

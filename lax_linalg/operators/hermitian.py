@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from lax_linalg import platform
-from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.eager_checks import above_rounding, known_not_finite, require_differentiable
+from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense import platform
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NotPositiveDefiniteError, UnknownNameError
 from lax_linalg.operators.assemble import sorted_descending
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.conversion import conversion
-from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.verbs.arithmetic import add, adjoint, inner, multiply, same_shape, transpose
 from lax_linalg.verbs.basic import dense, diag, materialize

@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.operator import LinearOperator, operator
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.assemble import sorted_descending
-from lax_linalg.operators.base import LinearOperator, operator
-from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.lazy import Product
 from lax_linalg.operators.unitary import unit_values, unitary_polar, unitary_qr, unitary_svd
 from lax_linalg.verbs.arithmetic import adjoint, inner, multiply, transpose

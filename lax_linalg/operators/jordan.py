@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.branch import principal
-from lax_linalg.concrete import decided
+from lax_linalg.core.eager_checks import decided
+from lax_linalg.core.operator import LinearOperator, operator, whole_number
+from lax_linalg.dense.branch import principal
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.band import Band
-from lax_linalg.operators.base import LinearOperator, operator, whole_number
 from lax_linalg.operators.bidiagonal import Bidiagonal
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.toeplitz import Toeplitz

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lax_linalg.concrete import decided
+from lax_linalg.core.eager_checks import decided
+from lax_linalg.core.operator import LinearOperator, as_part, operator
 from lax_linalg.errors import NotPositiveDefiniteError, SingularError
 from lax_linalg.operators.assemble import padded, paired_svd
-from lax_linalg.operators.base import LinearOperator, as_part, operator
 from lax_linalg.operators.lazy import Product
 from lax_linalg.verbs.arithmetic import conj, inner, multiply, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense, tr

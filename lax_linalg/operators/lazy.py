@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.canonical import canonical
-from lax_linalg.operators.base import LinearOperator, as_part, operator
+from lax_linalg.core.operator import LinearOperator, as_part, operator
 from lax_linalg.verbs.arithmetic import conj, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import diag, materialize, require_dense
 

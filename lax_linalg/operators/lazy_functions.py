@@ -12,10 +12,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.dispatch import Verb
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.core.dispatch import Verb
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense.scaling import phases
 from lax_linalg.operators.lazy import Product, Scaled
-from lax_linalg.scaling import phases
 from lax_linalg.verbs.arithmetic import scale
 from lax_linalg.verbs.basic import compute_dtype
 from lax_linalg.verbs.det import LogAbsDet, det, each_logabsdet, logabsdet, product_of_dets, sum_logabsdet

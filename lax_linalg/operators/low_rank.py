@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from lax_linalg import platform
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense import platform
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.assemble import padded
-from lax_linalg.operators.base import LinearOperator, operator
-from lax_linalg.operators.dense import Dense
 from lax_linalg.verbs.arithmetic import add, adjoint, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, diag, materialize, require_dense, tr
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from lax_linalg.concrete import above_rounding, decided, known_not_finite, require_differentiable
-from lax_linalg.dispatch import Verb
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.core.dispatch import Verb
+from lax_linalg.core.eager_checks import above_rounding, decided, known_not_finite, require_differentiable
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.operators.diagonal_plus_low_rank import DiagonalPlusLowRank
 from lax_linalg.operators.householder import Householder, HouseholderProduct, as_low_rank_update, determinants
 from lax_linalg.operators.low_rank import LowRank

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.operator import LinearOperator, operator
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
-from lax_linalg.operators.base import LinearOperator, operator
-from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.unitary import identity, unit_values, unitary_polar, unitary_qr, unitary_svd
 from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 from lax_linalg.verbs.basic import diag, materialize, require_dense

@@ -8,19 +8,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
-from lax_linalg.concrete import decided
-from lax_linalg.dispatch import Verb
+from lax_linalg.core.dispatch import Verb
+from lax_linalg.core.eager_checks import decided
+from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense import platform
+from lax_linalg.dense.scaling import times_unit, unit_of
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.band import Band
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.bidiagonal import Bidiagonal
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.hermitian import Symmetric
 from lax_linalg.operators.tridiagonal import Tridiagonal, binary_scale, require_band
-from lax_linalg.scaling import times_unit, unit_of
 from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.basic import compute_dtype, dense, materialize
 from lax_linalg.verbs.cholesky import Cholesky, cholesky

@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.concrete import decided, known_not_finite
-from lax_linalg.dispatch import require_square
+from lax_linalg.core.dispatch import require_square
+from lax_linalg.core.eager_checks import decided, known_not_finite
+from lax_linalg.core.operator import LinearOperator, operator
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.fourier import toeplitz_entries, toeplitz_product
 from lax_linalg.operators.toeplitz_solvers import (
     RECURSION_SIZE,

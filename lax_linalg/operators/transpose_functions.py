@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.concrete import known_not_finite
-from lax_linalg.dispatch import Verb
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.core.dispatch import Verb
+from lax_linalg.core.eager_checks import known_not_finite
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.operators.lazy import Transpose, own_transpose
 from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.cholesky import Cholesky, cholesky

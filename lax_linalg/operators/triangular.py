@@ -7,10 +7,10 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.operator import LinearOperator, operator
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.conversion import conversion
-from lax_linalg.operators.dense import Dense
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose
 from lax_linalg.verbs.basic import compute_dtype, dense, diag, materialize

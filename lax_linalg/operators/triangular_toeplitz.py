@@ -7,10 +7,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.branch import principal
-from lax_linalg.concrete import known_not_finite
+from lax_linalg.core.eager_checks import known_not_finite
+from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense.branch import principal
 from lax_linalg.errors import DimensionMismatch, SingularError
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.fourier import toeplitz_entries, toeplitz_product
 from lax_linalg.operators.toeplitz import Toeplitz

@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.concrete import known_not_finite
+from lax_linalg.core.eager_checks import known_not_finite
+from lax_linalg.core.operator import LinearOperator, operator
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.band import Band
-from lax_linalg.operators.base import LinearOperator, operator
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.verbs.arithmetic import inner, multiply, transpose

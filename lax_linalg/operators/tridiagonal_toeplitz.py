@@ -5,14 +5,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.core.operator import operator, whole_number
+from lax_linalg.dense.scaling import over_unit, unit_of
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.band import Band
-from lax_linalg.operators.base import operator, whole_number
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.toeplitz import Toeplitz
 from lax_linalg.operators.tridiagonal import Tridiagonal
 from lax_linalg.operators.uniform_scaling import UniformScaling
-from lax_linalg.scaling import over_unit, unit_of
 from lax_linalg.verbs.arithmetic import transpose
 from lax_linalg.verbs.basic import compute_dtype, require_dense
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals, sorted_eigenvalues

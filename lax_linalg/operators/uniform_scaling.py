@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.branch import principal
-from lax_linalg.dispatch import verbs
+from lax_linalg.core.dispatch import verbs
+from lax_linalg.core.operator import Entries, LinearOperator, operator, whole_number
+from lax_linalg.dense.branch import principal
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import Entries, LinearOperator, operator, whole_number
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.verbs.arithmetic import add, inner, multiply, same_shape, scale, transpose

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.verbs.basic import compute_dtype, dense
 from lax_linalg.verbs.polar import Polar
 from lax_linalg.verbs.qr import QR

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.core.registry import Registry
 from lax_linalg.errors import LinearAlgebraError
-from lax_linalg.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)

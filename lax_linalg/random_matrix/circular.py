@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg import platform
+from lax_linalg.dense import platform
 from lax_linalg.random_matrix.law import Law
 from lax_linalg.random_matrix.numerics import as_float, check_count, check_parameter
 

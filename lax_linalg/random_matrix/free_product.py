@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
+from lax_linalg.dense import platform
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.random_matrix.haar import haar_orthogonal
 from lax_linalg.random_matrix.implicit import ImplicitLaw

@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
+from lax_linalg.dense import platform
 from lax_linalg.random_matrix.law import Law
 from lax_linalg.random_matrix.numerics import check_count, check_parameter
 from lax_linalg.random_matrix.s_transform import RationalS

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
+from lax_linalg.dense import platform
 from lax_linalg.errors import LinearAlgebraError, UnknownNameError
 from lax_linalg.random_matrix.activations import Activation, as_activation
 from lax_linalg.random_matrix.haar import Haar, haar_orthogonal

@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
+from lax_linalg.dense import platform
 from lax_linalg.random_matrix.law import Law
 from lax_linalg.random_matrix.numerics import arc_area, check_parameter, safe_sqrt
 from lax_linalg.random_matrix.s_transform import RationalS

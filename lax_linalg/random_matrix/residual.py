@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
+from lax_linalg.dense import platform
 from lax_linalg.random_matrix.implicit import ImplicitLaw
 from lax_linalg.random_matrix.law import Law
 from lax_linalg.random_matrix.numerics import check_parameter

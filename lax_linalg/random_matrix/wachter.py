@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg import platform
+from lax_linalg.dense import platform
 from lax_linalg.random_matrix import series
 from lax_linalg.random_matrix.haar import haar_orthogonal
 from lax_linalg.random_matrix.law import Law

@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from lax_linalg import platform
-from lax_linalg.dispatch import of_finite, require_finite
+from lax_linalg.core.batch import Batch
+from lax_linalg.core.dispatch import of_finite, require_finite
+from lax_linalg.core.operator import LinearOperator, MatrixLike, as_operator
+from lax_linalg.dense import platform
+from lax_linalg.dense.scaling import at_unit_scale
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
-from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
-from lax_linalg.operators.batch import Batch
 from lax_linalg.operators.hermitian import Hermitian
-from lax_linalg.scaling import at_unit_scale
 from lax_linalg.spectra.krylov import golub_kahan, lanczos, safe_sqrt
 from lax_linalg.verbs.basic import compute_dtype
 from lax_linalg.verbs.norms import scaled_norm

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.concrete import require_differentiable
-from lax_linalg.dispatch import of_finite, require_square
+from lax_linalg.core.dispatch import of_finite, require_square
+from lax_linalg.core.eager_checks import require_differentiable
+from lax_linalg.core.operator import LinearOperator, MatrixLike, as_operator
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
-from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
 from lax_linalg.spectra.density import Estimate, estimate_from, quadrature_rules, rule_sums
 from lax_linalg.spectra.krylov import safe_sqrt
 from lax_linalg.verbs.basic import compute_dtype

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.scaling import over_unit, unit_of
+from lax_linalg.dense.scaling import over_unit, unit_of
 from lax_linalg.verbs.norms import scaled_norm
 
 

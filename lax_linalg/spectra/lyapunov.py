@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
-from lax_linalg.dispatch import of_finite
+from lax_linalg.core.batch import Batch
+from lax_linalg.core.dispatch import of_finite
+from lax_linalg.dense import platform
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.batch import Batch
 from lax_linalg.verbs.basic import compute_dtype
 
 

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.dispatch import verb
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.convolution_symbols import by_fourier, half_spectrum
-from lax_linalg.operators.window import Window
+from lax_linalg.operators.convolution.convolution import Convolution
+from lax_linalg.operators.convolution.symbols import by_fourier, half_spectrum
+from lax_linalg.operators.convolution.window import Window
 from lax_linalg.spectra.krylov import safe_sqrt
 from lax_linalg.verbs.basic import compute_dtype, dense
 from lax_linalg.verbs.norms import opnorm

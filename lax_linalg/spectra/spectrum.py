@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.dispatch import verb
+from lax_linalg.core.batch import Batch
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.operator import LinearOperator, MatrixLike, as_operator
+from lax_linalg.dense.scaling import unit_of
 from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, UnknownNameError
-from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
-from lax_linalg.operators.batch import Batch
-from lax_linalg.scaling import unit_of
 from lax_linalg.spectra.density import SpectralDensity, spectral_density
 from lax_linalg.spectra.summary import summary
 from lax_linalg.spectra.svds import PartialSVD, svds

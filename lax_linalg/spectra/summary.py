@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lax_linalg.scaling import over_unit, unit_of
+from lax_linalg.dense.scaling import over_unit, unit_of
 
 
 class SpectrumSummary(NamedTuple):

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lax_linalg import platform
-from lax_linalg.dispatch import of_finite
+from lax_linalg.core.dispatch import of_finite
+from lax_linalg.core.operator import LinearOperator, MatrixLike, as_operator
+from lax_linalg.dense import platform
+from lax_linalg.dense.scaling import over_unit, unit_of
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
-from lax_linalg.operators.base import LinearOperator, MatrixLike, as_operator
-from lax_linalg.scaling import over_unit, unit_of
 from lax_linalg.verbs.basic import compute_dtype
 from lax_linalg.verbs.norms import scaled_norm
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.dispatch import verb
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.operator import LinearOperator
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import LinearOperator
 
 
 @verb(algorithm="Lazy: transposes the product of A (`jax.linear_transpose`).", cost="O(1)", finite=False)

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from lax_linalg.concrete import undefined_unless
-from lax_linalg.dispatch import require_finite, verb
+from lax_linalg.core.dispatch import require_finite, verb
+from lax_linalg.core.eager_checks import undefined_unless
+from lax_linalg.core.operator import LinearOperator, as_operator
 from lax_linalg.errors import DenseLimitError
-from lax_linalg.operators.base import LinearOperator, as_operator
 
 _dense_limit = jax.make_user_context(4 * 2**30)
 _factored_side = jax.make_user_context(None)
@@ -137,7 +137,7 @@ def dense(A: LinearOperator) -> jax.Array:
         >>> dense(jnp.ones((2, 2), jnp.bfloat16)).dtype
         dtype('float32')
     """
-    from lax_linalg.operators.dense import Dense
+    from lax_linalg.core.dense import Dense
 
     A, limit = as_operator(A), _factored_side.value
     if limit is not None:

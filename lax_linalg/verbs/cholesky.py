@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.concrete import decided, known_not_finite
-from lax_linalg.dispatch import verb
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.eager_checks import decided, known_not_finite
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense.scaling import over_unit, unit_of
 from lax_linalg.errors import NotPositiveDefiniteError
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.scaling import over_unit, unit_of
 from lax_linalg.verbs.basic import dense
 
 

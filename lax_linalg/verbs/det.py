@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
-from lax_linalg.branch import on_the_cut
-from lax_linalg.concrete import constant_unless, decided, require_differentiable
-from lax_linalg.dispatch import verb
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.eager_checks import constant_unless, decided, require_differentiable
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense import platform
+from lax_linalg.dense.branch import on_the_cut
+from lax_linalg.dense.scaling import at_unit_scale, by_power_of_two, phases
 from lax_linalg.errors import LinearAlgebraError
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.scaling import at_unit_scale, by_power_of_two, phases
 from lax_linalg.verbs.basic import dense
 
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
-from lax_linalg.dispatch import verb
-from lax_linalg.operators.base import LinearOperator
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense import platform
 from lax_linalg.verbs.basic import dense
 
 

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lax_linalg.branch import off_the_cut, principal
-from lax_linalg.concrete import above_rounding, known_not_finite, require_differentiable, with_derivative_of
-from lax_linalg.dispatch import verb
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.eager_checks import above_rounding, known_not_finite, require_differentiable, with_derivative_of
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense.branch import off_the_cut, principal
+from lax_linalg.dense.scaling import by_power_of_two, over_unit, unit_of
 from lax_linalg.errors import SingularError
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.scaling import by_power_of_two, over_unit, unit_of
 from lax_linalg.verbs.arithmetic import multiply
 from lax_linalg.verbs.basic import dense
 from lax_linalg.verbs.schur import schur_form
@@ -50,7 +50,7 @@ def exp(A: LinearOperator) -> LinearOperator:
     Source: Al-Mohy & Higham, A new scaling and squaring algorithm for the matrix exponential, SIAM J. Matrix Anal.
     Appl. (2009).
     """
-    from lax_linalg.operators.dense import Dense
+    from lax_linalg.core.dense import Dense
 
     a = dense(A)
     return Dense(matrix_exponential(a) if a.size else a)
@@ -322,7 +322,7 @@ def integer_power(A: LinearOperator, p: int) -> LinearOperator:
 
 
 def _principal(name: str, A: LinearOperator) -> LinearOperator:
-    from lax_linalg.operators.dense import Dense
+    from lax_linalg.core.dense import Dense
 
     a = dense(A)
     if a.size == 0:

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from lax_linalg.concrete import constant_unless
-from lax_linalg.dispatch import verb
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.eager_checks import constant_unless
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense.scaling import at_unit_scale, over_unit, unit_of
 from lax_linalg.errors import NonFiniteError, SingularError, UnknownNameError
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.scaling import at_unit_scale, over_unit, unit_of
 from lax_linalg.verbs.basic import compute_dtype, dense
 from lax_linalg.verbs.svd import svdvals
 

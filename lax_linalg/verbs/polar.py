@@ -7,12 +7,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
-from lax_linalg.concrete import above_rounding, decided
-from lax_linalg.dispatch import verb
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.eager_checks import above_rounding, decided
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense import platform
+from lax_linalg.dense.scaling import at_unit_scale
 from lax_linalg.errors import NotDifferentiableError
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.scaling import at_unit_scale
 from lax_linalg.verbs.basic import dense
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.dispatch import verb
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.scaling import over_unit, unit_of
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense.scaling import over_unit, unit_of
 from lax_linalg.verbs.basic import compute_dtype, dense
 
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from lax_linalg import platform
-from lax_linalg.concrete import require_differentiable
-from lax_linalg.dispatch import verb
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.scaling import at_unit_scale
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.eager_checks import require_differentiable
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense import platform
+from lax_linalg.dense.scaling import at_unit_scale
 from lax_linalg.verbs.basic import dense
 
 

@@ -9,12 +9,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
-from lax_linalg import platform
-from lax_linalg.concrete import decided, known_not_finite
-from lax_linalg.dispatch import verb
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.eager_checks import decided, known_not_finite
+from lax_linalg.core.operator import LinearOperator, MatrixLike
+from lax_linalg.dense import platform
+from lax_linalg.dense.scaling import over_unit, unit_of
 from lax_linalg.errors import DimensionMismatch, SingularError
-from lax_linalg.operators.base import LinearOperator, MatrixLike
-from lax_linalg.scaling import over_unit, unit_of
 from lax_linalg.verbs.basic import compute_dtype, dense, materialize
 
 M = TypeVar("M", bound=LinearOperator)
@@ -207,7 +207,7 @@ def inv(A: LinearOperator) -> LinearOperator:
         >>> print(la.inv([[2.0, 0.0], [0.0, 4.0]]) @ [2.0, 4.0])
         [1. 1.]
     """
-    from lax_linalg.operators.dense import Dense
+    from lax_linalg.core.dense import Dense
 
     a = dense(A)
     return Dense(_solve_square(a, jnp.eye(a.shape[0], dtype=a.dtype), "inv"))
@@ -234,6 +234,6 @@ def pinv(A: LinearOperator, *, rtol: float | None = None, atol: jax.Array | floa
         [[0.5 0. ]
          [0.  0. ]]
     """
-    from lax_linalg.operators.dense import Dense
+    from lax_linalg.core.dense import Dense
 
     return Dense(lstsq(A, jnp.eye(A.shape[0], dtype=compute_dtype(A.dtype)), rtol=rtol, atol=atol))

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from lax_linalg import platform
-from lax_linalg.dispatch import verb
+from lax_linalg.core.dispatch import verb
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense import platform
 from lax_linalg.errors import LinearAlgebraError
-from lax_linalg.operators.base import LinearOperator
 from lax_linalg.verbs.basic import dense
 from lax_linalg.verbs.solve import default_rtol
 

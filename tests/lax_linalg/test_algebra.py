@@ -12,7 +12,7 @@ from structure_cases import CASES, make
 from verb_oracle import Reference, check_verbs
 
 import lax_linalg as la
-from lax_linalg.operators.base import operator
+from lax_linalg.core.operator import operator
 from lax_linalg.operators.tridiagonal import solve_by_rotations
 from lax_linalg.verbs.solve import by_columns
 

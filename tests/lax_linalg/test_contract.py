@@ -19,7 +19,8 @@ from verb_derivatives import check_derivatives
 from verb_oracle import CHECKS, Reference, check_verbs, jitted
 
 import lax_linalg as la
-from lax_linalg import dispatch, documentation
+from lax_linalg import documentation
+from lax_linalg.core import dispatch
 
 EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23, "bfloat16": 2.0**-23}
 

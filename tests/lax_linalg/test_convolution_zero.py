@@ -9,7 +9,7 @@ import pytest
 from jax.test_util import check_grads
 
 import lax_linalg as la
-from lax_linalg.operators.convolution_zero import closed_svdvals
+from lax_linalg.operators.convolution.zero_padding import closed_svdvals
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:

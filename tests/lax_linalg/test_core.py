@@ -17,9 +17,9 @@ import pytest
 from jax.test_util import check_grads
 
 import lax_linalg as la
-from lax_linalg import dispatch
+from lax_linalg.core import dispatch
+from lax_linalg.core.registry import Registry
 from lax_linalg.operators.lazy import Product, Sum
-from lax_linalg.registry import Registry
 
 
 def random(seed: int, *shape: int) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pathlib
 
 import lax_linalg as la
-from lax_linalg import dispatch, documentation
+from lax_linalg import documentation
+from lax_linalg.core import dispatch
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "verbs.md"
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import lax_linalg as la
-from lax_linalg import platform
-from lax_linalg.gram_svdvals import LARGEST, gram_svdvals, small_and_single
-from lax_linalg.operators.convolution_symbols import gram_values, half_spectrum
-from lax_linalg.sturm import bidiagonal_singular_values
+from lax_linalg.dense import platform
+from lax_linalg.dense.gram_svdvals import LARGEST, gram_svdvals, small_and_single
+from lax_linalg.dense.sturm import bidiagonal_singular_values
+from lax_linalg.operators.convolution.symbols import gram_values, half_spectrum
 
 EPS, EPS64 = float(np.finfo("float32").eps), float(np.finfo("float64").eps)
 

@@ -13,7 +13,7 @@ import pytest
 import scipy.linalg
 
 import lax_linalg as la
-from lax_linalg.operators.window import occurrences
+from lax_linalg.operators.convolution.window import occurrences
 from tests.lax_linalg.gradients import check_gradient
 
 

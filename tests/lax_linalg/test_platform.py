@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import lax_linalg as la
-from lax_linalg import platform
+from lax_linalg.dense import platform
 from lax_linalg.errors import UnknownNameError
 from tests.compilations import compilations
 from tests.lax_linalg.gradients import check_gradient
@@ -141,7 +141,7 @@ def test_the_host_route_does_not_wait_for_the_only_core():
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import jax, jax.numpy as jnp, numpy as np
-from lax_linalg import platform
+from lax_linalg.dense import platform
 with platform.forced("host"):
     values = jax.jit(platform.svdvals)
     for i in range(100):  # with products queued behind the factorisations
@@ -156,7 +156,7 @@ np.testing.assert_allclose(s, np.linalg.svd(x @ x.T, compute_uv=False), rtol=1e-
 def test_stacks_in_one_program_do_not_wait_for_each_other():
     code = """
 import jax, jax.numpy as jnp
-from lax_linalg import platform
+from lax_linalg.dense import platform
 svdvals, eigvalsh = jax.vmap(platform.svdvals), jax.vmap(platform.eigvalsh)
 @jax.jit
 def spectra(stacks):

@@ -18,7 +18,7 @@ from verb_derivatives import always, definite, distinct, leading, off_the_cut, o
 from verb_oracle import Reference, arrays
 
 import lax_linalg as la
-from lax_linalg import dispatch
+from lax_linalg.core import dispatch
 
 
 def _right(A: Any) -> jax.Array:

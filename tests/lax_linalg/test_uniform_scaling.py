@@ -8,7 +8,7 @@ import pytest
 
 import lax_linalg as la
 import lax_linalg.nonnormal  # its verbs too
-from lax_linalg.dispatch import verbs
+from lax_linalg.core.dispatch import verbs
 
 C = -2.0
 REST = {"scale": (3.0,), "power": (3,), "power_norms": (3,)}  # what a verb takes behind its operators

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lax_linalg as la
-from lax_linalg.dispatch import verbs
+from lax_linalg.core.dispatch import verbs
 
 N = 4
 

@@ -263,7 +263,7 @@ def test_the_wheel_alone_in_an_empty_environment(tmp_path):
     for code, expected in plain:
         assert run(code) == expected
     assert "venv" in run("import lax_linalg; print(lax_linalg.__file__)")
-    missing = "try:\n    from lax_linalg import flax\nexcept ImportError as error:\n    print(error)"
+    missing = "try:\n    from lax_linalg.integrations import flax\nexcept ImportError as error:\n    print(error)"
     assert "pip install flax" in run(missing)
     missing = """
 import jax, lax_linalg as la

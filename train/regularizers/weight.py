@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 import lax_linalg as la
-from lax_linalg.registry import Registry
+from lax_linalg.core.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.registry import Registry
+from lax_linalg.core.registry import Registry
 from train.config import TrainConfig
 from train.data import Data, split_off
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from lax_linalg.core.operator import Entries, LinearOperator
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import Entries, LinearOperator
 from lax_linalg.verbs.basic import require_dense_stack
 
 if TYPE_CHECKING:
-    from lax_linalg.dispatch import Verb
+    from lax_linalg.core.dispatch import Verb
 
 
 @jax.tree_util.register_dataclass

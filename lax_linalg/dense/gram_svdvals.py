@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lax_linalg.sturm import tridiagonal_root_eigenvalues
+from lax_linalg.dense.sturm import tridiagonal_root_eigenvalues
 
 LARGEST = 32
 """Up to which smaller side this is the faster way; beyond, the n² work for each bit of bisection outweighs it."""

@@ -21,13 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lax_linalg import platform
+from lax_linalg.core.dense import Dense
+from lax_linalg.dense import platform
 from lax_linalg.operators.assemble import padded
-from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.convolution_symbols import Side, by_fourier, sides, stack_of
-from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.convolution.convolution import Convolution
+from lax_linalg.operators.convolution.symbols import Side, by_fourier, sides, stack_of
+from lax_linalg.operators.convolution.window import occurrences
 from lax_linalg.operators.hermitian import Symmetric
-from lax_linalg.operators.window import occurrences
 from lax_linalg.verbs.basic import compute_dtype, materialize
 from lax_linalg.verbs.svd import svdvals
 

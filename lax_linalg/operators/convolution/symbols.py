@@ -28,10 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.gram_svdvals import tridiagonal
-from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.window import existing, positions
-from lax_linalg.sturm import tridiagonal_root_eigenvalues
+from lax_linalg.dense.gram_svdvals import tridiagonal
+from lax_linalg.dense.sturm import tridiagonal_root_eigenvalues
+from lax_linalg.operators.convolution.convolution import Convolution
+from lax_linalg.operators.convolution.window import existing, positions
 from lax_linalg.verbs.basic import compute_dtype
 
 

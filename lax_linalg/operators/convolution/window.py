@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.core.operator import LinearOperator, whole_number
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
-from lax_linalg.operators.base import LinearOperator, whole_number
 from lax_linalg.operators.lazy import Sum
 from lax_linalg.verbs.arithmetic import add, same_shape
 from lax_linalg.verbs.basic import require_dense

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lax_linalg.operators.base import operator
-from lax_linalg.operators.window import Padding, Window, scatter
+from lax_linalg.core.operator import operator
+from lax_linalg.operators.convolution.window import Padding, Window, scatter
 from lax_linalg.verbs.basic import materialize
 
 if TYPE_CHECKING:
-    from lax_linalg.operators.locally_connected import LocallyConnected
+    from lax_linalg.operators.convolution.locally_connected import LocallyConnected
 
 
 @operator(data=("kernel",), meta=("spatial", "stride", "padding", "dilation", "groups"), linear=complex)
@@ -92,7 +92,7 @@ class Convolution(Window):
             >>> la.Convolution(jnp.ones((3, 1, 1)), 8).untie()
             8×8 LocallyConnected{float32} 3, 1→1, stride 1, pad 1
         """
-        from lax_linalg.operators.locally_connected import with_weights
+        from lax_linalg.operators.convolution.locally_connected import with_weights
 
         return with_weights(self, jnp.broadcast_to(self.kernel, (*self.out_spatial, *self.kernel.shape)))
 

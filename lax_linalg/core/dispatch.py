@@ -27,12 +27,12 @@ import numpy as np
 import plum
 from jax.core import Tracer
 
-from lax_linalg.concrete import decided, in_memory, undefined_unless
+from lax_linalg.core.eager_checks import decided, in_memory, undefined_unless
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NonFiniteError
 
 if TYPE_CHECKING:
-    from lax_linalg.operators.base import LinearOperator, MatrixLike
-    from lax_linalg.operators.batch import Batch
+    from lax_linalg.core.batch import Batch
+    from lax_linalg.core.operator import LinearOperator, MatrixLike
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,7 +95,7 @@ class Verb(Generic[P, R]):
 
     def _generic(self) -> None:
         """Register the declaration itself as the rule for any operator; late, because the base class imports verbs."""
-        from lax_linalg.operators.base import LinearOperator
+        from lax_linalg.core.operator import LinearOperator
 
         if not self.rules:
             generic = self.__wrapped__  # type: ignore[attr-defined]
@@ -146,8 +146,8 @@ class Verb(Generic[P, R]):
         return self.rules[0].function(*args, **kwargs)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        from lax_linalg.operators.base import as_operator
-        from lax_linalg.operators.batch import Batch
+        from lax_linalg.core.batch import Batch
+        from lax_linalg.core.operator import as_operator
 
         if args and isinstance(args[0], Batch):
             if self.finite:

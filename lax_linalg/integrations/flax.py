@@ -26,7 +26,7 @@ from jax.interpreters import ad, batching, mlir
 try:
     from flax import linen, nnx
 except ImportError as error:
-    raise ImportError("lax_linalg.flax needs Flax: pip install flax") from error
+    raise ImportError("lax_linalg.integrations.flax needs Flax: pip install flax") from error
 
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.arguments import (

@@ -14,15 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.concrete import known_not_finite
+from lax_linalg.core.dense import Dense
+from lax_linalg.core.eager_checks import known_not_finite
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.dense.scaling import over_unit, unit_of
 from lax_linalg.errors import SingularError
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.convolution_spectra import splits
-from lax_linalg.operators.convolution_symbols import by_fourier, commutes, stacks
-from lax_linalg.operators.dense import Dense
+from lax_linalg.operators.convolution.convolution import Convolution
+from lax_linalg.operators.convolution.spectra import splits
+from lax_linalg.operators.convolution.symbols import by_fourier, commutes, stacks
 from lax_linalg.operators.lazy import Transpose, own_transpose
-from lax_linalg.scaling import over_unit, unit_of
 from lax_linalg.verbs.basic import compute_dtype, materialize
 from lax_linalg.verbs.functions import exp, matrix_exponential
 from lax_linalg.verbs.norms import norm, opnorm

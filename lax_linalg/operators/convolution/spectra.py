@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg import platform
-from lax_linalg.concrete import in_memory
+from lax_linalg.core.eager_checks import in_memory
+from lax_linalg.dense import platform
 from lax_linalg.operators.assemble import padded
-from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.convolution_symbols import (
+from lax_linalg.operators.convolution.convolution import Convolution
+from lax_linalg.operators.convolution.symbols import (
     Symbols,
     by_fourier,
     commutes,
@@ -24,8 +24,8 @@ from lax_linalg.operators.convolution_symbols import (
     stacks,
     unpaired,
 )
-from lax_linalg.operators.convolution_zero import closed_svdvals
-from lax_linalg.operators.window import Window
+from lax_linalg.operators.convolution.window import Window
+from lax_linalg.operators.convolution.zero_padding import closed_svdvals
 from lax_linalg.verbs.basic import compute_dtype, require_dense
 from lax_linalg.verbs.det import LogAbsDet, det, logabsdet, product_of_dets
 from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues

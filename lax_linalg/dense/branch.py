@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.concrete import with_derivative_of
+from lax_linalg.core.eager_checks import with_derivative_of
 
 
 def on_the_cut(w: jax.Array) -> jax.Array:

@@ -285,7 +285,7 @@ def as_operator(A: MatrixLike) -> LinearOperator:
     """
     if isinstance(A, LinearOperator):
         return A
-    from lax_linalg.operators.dense import Dense
+    from lax_linalg.core.dense import Dense
 
     try:
         array = jnp.asarray(A)

@@ -35,10 +35,10 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental.buffer_callback import buffer_callback
 
-from lax_linalg.concrete import above_rounding, decided
+from lax_linalg.core.eager_checks import above_rounding, decided
+from lax_linalg.dense.gram_svdvals import gram_svdvals, small_and_single
+from lax_linalg.dense.scaling import at_unit_scale
 from lax_linalg.errors import NotDifferentiableError, UnknownNameError
-from lax_linalg.gram_svdvals import gram_svdvals, small_and_single
-from lax_linalg.scaling import at_unit_scale
 
 ROUTES = ("auto", "device", "host")
 _route = jax.make_user_context("auto")  # part of the key of every program, `jit` of the caller included

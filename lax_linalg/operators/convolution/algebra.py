@@ -17,10 +17,10 @@ import math
 import jax
 import jax.numpy as jnp
 
-from lax_linalg.operators.base import LinearOperator
-from lax_linalg.operators.convolution import Convolution
+from lax_linalg.core.operator import LinearOperator
+from lax_linalg.operators.convolution.convolution import Convolution
+from lax_linalg.operators.convolution.window_entries import folded
 from lax_linalg.operators.lazy import Product, Transpose
-from lax_linalg.operators.window_entries import folded
 from lax_linalg.verbs.arithmetic import inner, multiply, transpose
 
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.core.operator import operator
 from lax_linalg.errors import DimensionMismatch
-from lax_linalg.operators.base import operator
-from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.window import Padding, Window, existing, occurrences, patches, scatter
+from lax_linalg.operators.convolution.convolution import Convolution
+from lax_linalg.operators.convolution.window import Padding, Window, existing, occurrences, patches, scatter
 from lax_linalg.verbs.basic import materialize
 
 

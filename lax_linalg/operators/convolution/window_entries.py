@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lax_linalg.operators.convolution import Convolution
-from lax_linalg.operators.locally_connected import LocallyConnected, existing_weights
-from lax_linalg.operators.window import Window, collides, existing, occurrences, positions
+from lax_linalg.operators.convolution.convolution import Convolution
+from lax_linalg.operators.convolution.locally_connected import LocallyConnected, existing_weights
+from lax_linalg.operators.convolution.window import Window, collides, existing, occurrences, positions
 from lax_linalg.verbs.basic import compute_dtype, diag
 from lax_linalg.verbs.norms import norm, opnorm, require_p, scaled_norm
 from lax_linalg.verbs.svd import svdvals

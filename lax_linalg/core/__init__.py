@@ -1,0 +1,1 @@
+"""Operators, verbs and their dispatch: what everything else stands on."""

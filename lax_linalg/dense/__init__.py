@@ -1,0 +1,1 @@
+"""Which dense algorithm runs on which backend, and small dense kernels."""
