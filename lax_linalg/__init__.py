@@ -172,9 +172,9 @@ _ROOMS = {
         pseudospectral_abscissa pseudospectral_radius pseudospectrum transient_growth""",
     "lax_linalg.random_matrix": """
         Activation Arcsine CircularLaw Comparison CriticalPoint FreeProduct FussCatalan GinibreLyapunov Haar
-        JacobianLaw Law LyapunovTriangle MarchenkoPastur MeanField QuarterCircle ResidualJacobian Semicircle SlopeLaw
-        TracyWidom Wachter compare correlation_map critical_line critical_point fixed_length haar_orthogonal
-        length_map phase_diagram s_transform""",
+        JacobianLaw Law LyapunovTriangle MarchenkoPastur MeanField PowerLawFit QuarterCircle ResidualJacobian Semicircle
+        SlopeLaw TracyWidom Wachter compare correlation_map critical_line critical_point fit_power_law fixed_length
+        haar_orthogonal length_map phase_diagram s_transform""",
 }
 _LAZY = {name: module for module, names in _ROOMS.items() for name in names.split()}
 

@@ -29,6 +29,7 @@ from lax_linalg.random_matrix.mean_field import (
     length_map as length_map,
     phase_diagram as phase_diagram,
 )
+from lax_linalg.random_matrix.power_law import PowerLawFit as PowerLawFit, fit_power_law as fit_power_law
 from lax_linalg.random_matrix.residual import ResidualJacobian as ResidualJacobian
 from lax_linalg.random_matrix.s_transform import s_transform as s_transform
 from lax_linalg.random_matrix.semicircle import QuarterCircle as QuarterCircle, Semicircle as Semicircle
