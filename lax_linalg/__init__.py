@@ -40,11 +40,11 @@ from lax_linalg.jacobian.layers import LayerJacobians as LayerJacobians, layer_j
 from lax_linalg.jacobian.operator import Jacobian as Jacobian, jacobian as jacobian
 from lax_linalg.jacobian.routes import Route as Route
 from lax_linalg.jacobian.scan import recurrent_jacobians as recurrent_jacobians, scan_jacobians as scan_jacobians
-from lax_linalg.jacobian.selection import Selection as Selection
 from lax_linalg.operators import (  # noqa: F401  # registers rules that stand in files of their own
     algebra as _algebra,
     lazy_functions as _lazy_functions,
     low_rank_functions as _low_rank_functions,
+    submatrices as _submatrices,
     transpose_functions as _transpose_functions,
 )
 from lax_linalg.operators.bidiagonal import Bidiagonal as Bidiagonal
@@ -68,6 +68,7 @@ from lax_linalg.operators.kronecker import Kronecker as Kronecker
 from lax_linalg.operators.lazy import Product as Product, Scaled as Scaled, Sum as Sum, Transpose as Transpose
 from lax_linalg.operators.low_rank import LowRank as LowRank
 from lax_linalg.operators.permutation import Permutation as Permutation
+from lax_linalg.operators.selection import Selection as Selection
 from lax_linalg.operators.symtridiagonal import SymTridiagonal as SymTridiagonal
 from lax_linalg.operators.toeplitz import Toeplitz as Toeplitz, levinson as levinson
 from lax_linalg.operators.toeplitz_solvers import Levinson as Levinson
@@ -134,6 +135,7 @@ from lax_linalg.verbs.eigen import (
     eigvals as eigvals,
     spectral_radius as spectral_radius,
 )
+from lax_linalg.verbs.entries import submatrix as submatrix, tril as tril, triu as triu
 from lax_linalg.verbs.functions import exp as exp, log as log, power as power, sqrt as sqrt
 from lax_linalg.verbs.lu import LU as LU, lu as lu
 from lax_linalg.verbs.norms import cond as cond, norm as norm, opnorm as opnorm
@@ -191,9 +193,7 @@ _ELSEWHERE = {
     "Hermitian": "hermitian symmetric",
     "I(n)": "eye identity",
     "LowRank": "outer",
-    "LowerTriangular": "tril",
     "Toeplitz": "toeplitz",
-    "UpperTriangular": "triu",
     "adjoint": "ctranspose dagger hermitian_transpose",
     "as_operator": "aslinearoperator",
     "cholesky": "cho_factor",

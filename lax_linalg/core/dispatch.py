@@ -50,6 +50,18 @@ class Rule:
     cost: str
     function: Callable[..., Any]
 
+    def takes(self, rest: tuple[Any, ...], options: dict[str, Any]) -> bool:
+        """Whether the rule knows these arguments after its operators."""
+        signature = _signature(self.function)
+        try:
+            signature.bind(*self.types, *rest, **options)
+        except TypeError:
+            return False
+        return True
+
+
+_signature = functools.cache(inspect.signature)
+
 
 class Verb(Generic[P, R]):
     """A generic function over operators.
@@ -169,6 +181,8 @@ class Verb(Generic[P, R]):
         if self.promote:
             operators = tuple(a._computed() if _is_half(a) else a for a in operators)
         rule = self._resolve(tuple(type(a) for a in operators))
+        if (rest or options) and not rule.takes(rest, options):  # an option that only the generic rule knows
+            rule = self.rules[0]
         # accelerators multiply float32 matrices in fewer bits unless told otherwise, which no residual bound survives
         with jax.default_matmul_precision("highest"):
             return rule.function(*operators, *rest, **options)

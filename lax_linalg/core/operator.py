@@ -30,7 +30,8 @@ class LinearOperator:
     """Abstract linear map of shape (m, n) with Julia's arithmetic.
 
     ``A @ x`` applies it to a vector [n] or to columns [n, k]; ``A.T``, ``A.H``, ``A + B``, ``2 * A``, ``A @ B`` and
-    ``A - I`` are operators again, structured where the result has a structure and lazy otherwise.
+    ``A - I`` are operators again, structured where the result has a structure and lazy otherwise. ``A[i, j]``, ``A[i]``
+    and ``A[:, j]`` are entries, ``A[1:3, :]`` is an operator.
 
     Raises:
         DimensionMismatch: where shapes do not fit.
@@ -196,6 +197,11 @@ class LinearOperator:
         from lax_linalg.verbs.functions import power
 
         return power(self, exponent)
+
+    def __getitem__(self, key: Any) -> Any:
+        from lax_linalg.verbs.entries import getindex
+
+        return getindex(self, key)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         from lax_linalg.verbs.basic import materialize

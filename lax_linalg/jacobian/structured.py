@@ -17,13 +17,13 @@ from lax_linalg.jacobian.bands import Walk, banded_cost, banded_entries, banded_
 from lax_linalg.jacobian.graph import Graph, Node, Term, derivative_graph
 from lax_linalg.jacobian.materialize import convolution_factor
 from lax_linalg.jacobian.rows import row_entries, rows_cost
-from lax_linalg.jacobian.selection import Selection
 from lax_linalg.jacobian.slabs import Memory, convolution_entries
 from lax_linalg.jacobian.windows import WindowWalk, windowed_cost, windowed_entries, windowed_rows
 from lax_linalg.operators.convolution.convolution import Convolution
 from lax_linalg.operators.diagonal import Diagonal
 from lax_linalg.operators.kronecker import Kronecker
 from lax_linalg.operators.lazy import Product, Sum
+from lax_linalg.operators.selection import Selection
 from lax_linalg.operators.uniform_scaling import UniformScaling
 from lax_linalg.verbs.basic import materialize
 

@@ -39,6 +39,8 @@ class Transpose(LinearOperator):
         return self.parent.dtype
 
     def _matmat(self, X: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(X.dtype, jnp.inexact):  # integers have no linear maps in JAX
+            return self._matmat(X.astype(float)).astype(X.dtype)
         columns = jax.ShapeDtypeStruct((self.parent.shape[1], X.shape[1]), X.dtype)
         transposed = jax.linear_transpose(self.parent._matmat, columns)
         return canonical(lambda X: transposed(X)[0], X)(X)

@@ -191,18 +191,20 @@ def eltype(A: LinearOperator) -> jnp.dtype:
 
 
 @verb(algorithm="Diagonal of the materialised matrix.", cost="O(mn)", finite=False)
-def diag(A: LinearOperator) -> jax.Array:
-    """Main diagonal.
+def diag(A: LinearOperator, k: int = 0) -> jax.Array:
+    """The k-th diagonal, the main one unless k is given; positive ones are above it.
 
     Returns:
-        The entries A[i, i], [min(m, n)].
+        The entries A[i, i + k], [min(m, n)] for k = 0.
 
     Example:
         >>> import lax_linalg as la
-        >>> print(la.diag(la.I(2)))
-        [1. 1.]
+        >>> print(la.diag(la.I(2)), la.diag([[1.0, 2.0], [3.0, 4.0]], 1))
+        [1. 1.] [2.]
     """
-    return jnp.diagonal(materialize(A))
+    if k == 0:
+        return jnp.diagonal(materialize(A))
+    return diag(A[:, k:] if k > 0 else A[-k:])
 
 
 @verb(algorithm="Sum of the diagonal.", cost="cost of diag", square=True, finite=False, promote=True)

@@ -358,3 +358,27 @@ def test_rank_and_null_space_take_an_absolute_threshold():
         np.testing.assert_allclose(np.abs(N), [[0], [0], [1]], atol=1e-6)
         assert la.nullspace(A, atol=2.5).shape == (3, 2)
     assert int(jax.jit(la.rank)(np.diag(values), atol=0.6)) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ((3, 0), "row 3 is outside of the 3 rows"),
+        ((0, -4), "column -4 is outside of the 3 columns"),
+        ((0, 1, 2), "a matrix has 2 axes, got 3 indices"),
+        ((0.5,), "a row index is an integer"),
+        (([True, False],), "a row index is an integer"),
+    ],
+)
+def test_an_index_outside_of_the_matrix_is_an_index_error(key, message):
+    with pytest.raises(IndexError, match=message):
+        la.I(3)[key]
+
+
+def test_rows_picked_by_traced_numbers_and_masks():
+    A = la.Toeplitz([1.0, 2.0, 3.0], [1.0, 4.0, 5.0])
+    a = np.asarray(A)
+    np.testing.assert_array_equal(jax.jit(lambda i, j: A[i, j])(-1, 1), a[-1, 1])
+    np.testing.assert_array_equal(jax.vmap(lambda i: A[i])(jnp.arange(3)), a)
+    np.testing.assert_array_equal(np.asarray(A[[True, False, True]]), a[[0, 2]])
+    np.testing.assert_array_equal(np.stack(list(A)), a)

@@ -370,6 +370,20 @@ def _rank(A, r, v):
         r.close(r.a @ N, np.zeros((r.m, N.shape[1])))
 
 
+def _parts(A, r, v):
+    r.close(v.diag(A, -1), np.diag(r.a, -1) if r.m > 1 else np.zeros(0))
+    for name, whole in (("triu", np.triu), ("tril", np.tril)):
+        r.close(_array(getattr(v, name)(A)), whole(r.a))
+    middle, odd = range(1, max(r.k - 1, 1)), range(1, r.n, 2)
+    for rows, columns in ((middle, middle), (range(r.m)[::2], odd), (range(r.m)[::-1], range(r.n))):
+        r.close(_array(v.submatrix(A, rows, columns)), r.a[list(rows)][:, list(columns)])
+    if v is la and r.k:
+        r.close(A[-1], r.a[-1])
+        r.close(A[:, 0], r.a[:, 0])
+        r.close(A[0, r.n - 1], r.a[0, -1])
+        r.close(_array(A[[r.m - 1, 0], 1:]), r.a[[r.m - 1, 0], 1:])
+
+
 CHECKS: dict[str, tuple[bool, Callable[[Any, Reference], None]]] = {
     # name -> (whether the verb needs a square matrix, the check)
     "svdvals": (False, lambda A, r, v: r.close(v.svdvals(A), r.sigma)),
@@ -382,6 +396,7 @@ CHECKS: dict[str, tuple[bool, Callable[[Any, Reference], None]]] = {
     "solve": (False, _solve),
     "lstsq": (False, _lstsq),
     "pinv": (False, _pinv),
+    "parts": (False, _parts),
     "diag": (False, lambda A, r, v: r.close(v.diag(A), np.diag(r.a))),
     "predicates": (False, _predicates),
     "tr": (True, lambda A, r, v: r.close(v.tr(A), np.trace(r.a), r.scale * r.size)),
