@@ -42,6 +42,7 @@ from lax_linalg.jacobian.routes import Route as Route
 from lax_linalg.jacobian.scan import recurrent_jacobians as recurrent_jacobians, scan_jacobians as scan_jacobians
 from lax_linalg.operators import (  # noqa: F401  # registers rules that stand in files of their own
     algebra as _algebra,
+    factored as _factored,
     lazy_functions as _lazy_functions,
     low_rank_functions as _low_rank_functions,
     submatrices as _submatrices,
@@ -132,6 +133,8 @@ from lax_linalg.verbs.det import LogAbsDet as LogAbsDet, det as det, logabsdet a
 from lax_linalg.verbs.eigen import (
     Eigen as Eigen,
     eigen as eigen,
+    eigmax as eigmax,
+    eigmin as eigmin,
     eigvals as eigvals,
     spectral_radius as spectral_radius,
 )
@@ -151,10 +154,11 @@ from lax_linalg.verbs.predicates import (
     istriu as istriu,
     isunitary as isunitary,
 )
-from lax_linalg.verbs.qr import QR as QR, qr as qr
+from lax_linalg.verbs.qr import QR as QR, PivotedQR as PivotedQR, pivoted_qr as pivoted_qr, qr as qr
 from lax_linalg.verbs.schur import Schur as Schur, schur as schur
 from lax_linalg.verbs.solve import inv as inv, lstsq as lstsq, pinv as pinv, solve as solve
 from lax_linalg.verbs.svd import SVD as SVD, nullspace as nullspace, rank as rank, svd as svd, svdvals as svdvals
+from lax_linalg.verbs.sylvester import lyap as lyap, lyapd as lyapd, sylvester as sylvester
 
 if TYPE_CHECKING:
     from lax_linalg import plot as plot
@@ -201,7 +205,7 @@ _ELSEWHERE = {
     "diag": "diagonal",
     "eigen": "eig eigs",
     "eigen(Hermitian(A))": "eigh eigsh",
-    "eigvals(Hermitian(A))": "eigvalsh eigmin eigmax",
+    "eigvals(Hermitian(A))": "eigvalsh",
     "exp": "expm matrix_exp",
     "inv": "inverse",
     "ishermitian": "is_hermitian",

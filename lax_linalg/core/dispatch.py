@@ -19,7 +19,7 @@ import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -191,17 +191,20 @@ class Verb(Generic[P, R]):
         return f"<verb {self.name} with {len(self.rules)} rules>"
 
 
-class _Declare(Protocol):
+class _Unary(Protocol):
     """A rule is written for operators; callers of the verb may give whatever is a matrix."""
 
-    @overload
-    def __call__(
-        self, rule: Callable[Concatenate[LinearOperator, LinearOperator, P], R], /
-    ) -> Verb[Concatenate[MatrixLike | Batch, MatrixLike, P], R]: ...
-    @overload
     def __call__(
         self, rule: Callable[Concatenate[LinearOperator, P], R], /
     ) -> Verb[Concatenate[MatrixLike | Batch, P], R]: ...
+
+
+class _Binary(Protocol):
+    """The same for two operators."""
+
+    def __call__(
+        self, rule: Callable[Concatenate[LinearOperator, LinearOperator, P], R], /
+    ) -> Verb[Concatenate[MatrixLike | Batch, MatrixLike, P], R]: ...
 
 
 def _for_callers(signature: inspect.Signature, arity: int) -> inspect.Signature:
@@ -212,6 +215,19 @@ def _for_callers(signature: inspect.Signature, arity: int) -> inspect.Signature:
     return signature.replace(parameters=parameters)
 
 
+@overload
+def verb(
+    *,
+    algorithm: str,
+    cost: str,
+    arity: Literal[1] = 1,
+    square: bool = False,
+    sizeless: bool = False,
+    finite: bool = True,
+    promote: bool | None = None,
+) -> _Unary: ...
+@overload
+def verb(*, algorithm: str, cost: str, arity: Literal[2], finite: bool = True) -> _Binary: ...
 def verb(
     *,
     algorithm: str,
@@ -221,7 +237,7 @@ def verb(
     sizeless: bool = False,
     finite: bool = True,
     promote: bool | None = None,
-) -> _Declare:
+) -> _Unary | _Binary:
     """Declare a verb; the decorated function carries the public docstring and is the generic rule.
 
     Verbs that refuse NaN compute, and see float32 in place of half precision unless `promote` says otherwise.

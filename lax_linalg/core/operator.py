@@ -278,8 +278,12 @@ def whole_number(name: str, value: Any, least: int = 0) -> int:
     return number
 
 
+FACTORED: dict[type, Callable[[Any], LinearOperator]] = {}
+"""What a verb returned as a tuple of factors, such as `LU` -> the matrix as the product of these."""
+
+
 def as_operator(A: MatrixLike) -> LinearOperator:
-    """A itself if it is an operator, otherwise the array A [m, n] as `Dense`.
+    """A itself if it is an operator, the product of a factorisation's factors, or an array A [m, n] as `Dense`.
 
     Raises:
         DimensionMismatch: if A is an array that is not two-dimensional.
@@ -291,6 +295,8 @@ def as_operator(A: MatrixLike) -> LinearOperator:
     """
     if isinstance(A, LinearOperator):
         return A
+    if type(A) in FACTORED:
+        return FACTORED[type(A)](A)
     from lax_linalg.core.dense import Dense
 
     try:

@@ -10,19 +10,21 @@ from jax.core import Tracer
 
 from lax_linalg.core.dense import Dense
 from lax_linalg.core.eager_checks import above_rounding, known_not_finite, require_differentiable
-from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.core.operator import LinearOperator, MatrixLike, operator
 from lax_linalg.dense import platform
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NotPositiveDefiniteError, UnknownNameError
 from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
+from lax_linalg.operators.triangular import LowerTriangular, UpperTriangular
 from lax_linalg.verbs.arithmetic import add, adjoint, inner, multiply, same_shape, transpose
 from lax_linalg.verbs.basic import dense, diag, materialize
+from lax_linalg.verbs.cholesky import cholesky
 from lax_linalg.verbs.eigen import Eigen, eigen, eigvals
 from lax_linalg.verbs.functions import exp, implicit_root, log, matrix_exponential, power, sqrt, whole_exponent
 from lax_linalg.verbs.predicates import ishermitian, isnormal, issymmetric
 from lax_linalg.verbs.schur import Schur, schur
-from lax_linalg.verbs.solve import inv, pinv, require_nonzero
+from lax_linalg.verbs.solve import inv, pinv, require_nonzero, solve
 from lax_linalg.verbs.svd import SVD, svd, svdvals
 
 
@@ -181,16 +183,33 @@ for _left, _right in ((Hermitian, Hermitian), (Hermitian, Dense), (Dense, Hermit
 
 
 @eigvals.rule(Hermitian, cost="O(n³)")
-def _(A: Hermitian) -> jax.Array:
+def _(A: Hermitian, B: MatrixLike | None = None) -> jax.Array:
     """LAPACK's symmetric eigensolver: real, ascending."""
-    a = dense(A)
-    return platform.eigvalsh(a)
+    if B is None:
+        return platform.eigvalsh(dense(A))
+    if isinstance(B, Hermitian):
+        return platform.eigvalsh(_definite_pencil(A, B)[0])
+    return eigvals.fallback(A, B)
 
 
 @eigen.rule(Hermitian, cost="O(n³)")
-def _(A: Hermitian) -> Eigen:
+def _(A: Hermitian, B: MatrixLike | None = None) -> Eigen:
     """LAPACK's symmetric eigensolver: real ascending values, orthonormal vectors."""
-    return Eigen(*platform.eigh(dense(A)))
+    if B is None:
+        return Eigen(*platform.eigh(dense(A)))
+    if isinstance(B, Hermitian):
+        C, U = _definite_pencil(A, B)
+        values, vectors = platform.eigh(C)
+        return Eigen(values, solve(U, vectors))
+    return eigen.fallback(A, B)
+
+
+def _definite_pencil(A: Hermitian, B: Hermitian) -> tuple[jax.Array, UpperTriangular]:
+    """L⁻¹ A L⁻ᴴ and Lᴴ for B = L Lᴴ."""
+    factors = cholesky(B)
+    L, U = LowerTriangular(factors.L), UpperTriangular(factors.U)
+    C = solve(L, solve(L, dense(A)).conj().T)
+    return (C + C.conj().T) / 2, U
 
 
 @svdvals.rule(Hermitian, cost="O(n³)")

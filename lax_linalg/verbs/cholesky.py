@@ -10,14 +10,17 @@ import numpy as np
 
 from lax_linalg.core.dispatch import verb
 from lax_linalg.core.eager_checks import decided, known_not_finite
-from lax_linalg.core.operator import LinearOperator
+from lax_linalg.core.operator import LinearOperator, MatrixLike
 from lax_linalg.dense.scaling import over_unit, unit_of
 from lax_linalg.errors import NotPositiveDefiniteError
 from lax_linalg.verbs.basic import dense
+from lax_linalg.verbs.solve import solve
 
 
 class Cholesky(NamedTuple):
     """A = L Lᴴ = Uᴴ U: L [n, n] lower triangular with a positive diagonal, U = Lᴴ; unpacks as `L, U = F`.
+
+    It stands for A in every verb: ``la.solve(F, b)``, ``la.inv(F)`` and ``la.logdet(F)`` use the factors.
 
     Example:
         >>> import lax_linalg as la
@@ -27,6 +30,10 @@ class Cholesky(NamedTuple):
 
     L: jax.Array
     U: jax.Array
+
+    def solve(self, b: MatrixLike) -> jax.Array:
+        """A⁻¹ b for b [n] or [n, k], in O(n²) per column."""
+        return solve(self, b)
 
 
 @verb(algorithm="LAPACK's Cholesky of the materialised matrix.", cost="O(n³)", square=True)

@@ -10,12 +10,15 @@ import numpy as np
 
 from lax_linalg.core.dispatch import verb
 from lax_linalg.core.eager_checks import require_differentiable
-from lax_linalg.core.operator import LinearOperator
+from lax_linalg.core.operator import LinearOperator, MatrixLike
 from lax_linalg.verbs.basic import dense
+from lax_linalg.verbs.solve import solve
 
 
 class LU(NamedTuple):
     """A[p] = L U: L [m, k] unit lower, U [k, n] upper triangular, p [m] the permutation of the rows, k = min(m, n).
+
+    It stands for A in every verb: ``la.solve(F, b)``, ``la.inv(F)`` and ``la.det(F)`` use the factors.
 
     Example:
         >>> import lax_linalg as la
@@ -26,6 +29,10 @@ class LU(NamedTuple):
     L: jax.Array
     U: jax.Array
     p: jax.Array
+
+    def solve(self, b: MatrixLike) -> jax.Array:
+        """A⁻¹ b for a square A and b [n] or [n, k], in O(n²) per column."""
+        return solve(self, b)
 
 
 @verb(algorithm="LAPACK's LU with partial pivoting of the materialised matrix.", cost="O(mn min(m, n))")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from lax_linalg.core.dispatch import verb
-from lax_linalg.core.operator import LinearOperator
+from lax_linalg.core.operator import LinearOperator, MatrixLike, as_operator
 from lax_linalg.dense import platform
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.verbs.basic import dense
@@ -29,6 +29,14 @@ class SVD(NamedTuple):
     U: jax.Array
     S: jax.Array
     Vt: jax.Array
+
+    def solve(self, b: MatrixLike, *, rtol: float | None = None, atol: jax.Array | float = 0) -> jax.Array:
+        """The least-squares solution of least norm, A⁺ b, for b [m] or [m, k]; `rtol` and `atol` as in `la.lstsq`."""
+        k = self.S.shape[0]
+        kept = _counted(self.S, (self.U.shape[0], self.Vt.shape[1]), rtol, atol)
+        kept_values = jnp.where(kept, self.S, jnp.inf)
+        coordinates = as_operator(self.U[:, :k]).H @ jnp.asarray(b)
+        return as_operator(self.Vt[:k]).H @ (coordinates.T / kept_values).T
 
 
 @verb(algorithm="LAPACK's SVD without vectors, of the materialised matrix.", cost="O(mn min(m, n))")
