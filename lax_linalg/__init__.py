@@ -36,6 +36,8 @@ from lax_linalg.errors import (
     SingularError as SingularError,
     UnknownNameError as UnknownNameError,
 )
+from lax_linalg.integrations.lineax import from_lineax as from_lineax, to_lineax as to_lineax
+from lax_linalg.iterative import IterativeSolution as IterativeSolution, cg as cg, gmres as gmres, lsmr as lsmr
 from lax_linalg.jacobian.layers import LayerJacobians as LayerJacobians, layer_jacobians as layer_jacobians
 from lax_linalg.jacobian.operator import Jacobian as Jacobian, jacobian as jacobian
 from lax_linalg.jacobian.routes import Route as Route
@@ -51,6 +53,7 @@ from lax_linalg.operators import (  # noqa: F401  # registers rules that stand i
 from lax_linalg.operators.bidiagonal import Bidiagonal as Bidiagonal
 from lax_linalg.operators.block_diagonal import BlockDiagonal as BlockDiagonal
 from lax_linalg.operators.circulant import Circulant as Circulant
+from lax_linalg.operators.concatenation import block as block, hcat as hcat, vcat as vcat
 from lax_linalg.operators.convolution import (  # noqa: F401
     algebra as _convolution_algebra,
     functions as _convolution_functions,
@@ -63,6 +66,7 @@ from lax_linalg.operators.diagonal import Diagonal as Diagonal
 from lax_linalg.operators.diagonal_plus_low_rank import DiagonalPlusLowRank as DiagonalPlusLowRank
 from lax_linalg.operators.hankel import Hankel as Hankel
 from lax_linalg.operators.hermitian import Hermitian as Hermitian, Symmetric as Symmetric
+from lax_linalg.operators.host import HostOperator as HostOperator, to_scipy as to_scipy
 from lax_linalg.operators.householder import Householder as Householder, HouseholderProduct as HouseholderProduct
 from lax_linalg.operators.jordan import JordanBlock as JordanBlock
 from lax_linalg.operators.kronecker import Kronecker as Kronecker
@@ -141,7 +145,7 @@ from lax_linalg.verbs.eigen import (
 from lax_linalg.verbs.entries import submatrix as submatrix, tril as tril, triu as triu
 from lax_linalg.verbs.functions import exp as exp, log as log, power as power, sqrt as sqrt
 from lax_linalg.verbs.lu import LU as LU, lu as lu
-from lax_linalg.verbs.norms import cond as cond, norm as norm, opnorm as opnorm
+from lax_linalg.verbs.norms import cond as cond, isapprox as isapprox, norm as norm, opnorm as opnorm
 from lax_linalg.verbs.polar import Polar as Polar, polar as polar
 from lax_linalg.verbs.predicates import (
     isdiag as isdiag,
@@ -199,7 +203,7 @@ _ELSEWHERE = {
     "LowRank": "outer",
     "Toeplitz": "toeplitz",
     "adjoint": "ctranspose dagger hermitian_transpose",
-    "as_operator": "aslinearoperator",
+    "HostOperator": "aslinearoperator",
     "cholesky": "cho_factor",
     "cond": "condition_number condskeel",
     "diag": "diagonal",
@@ -207,8 +211,10 @@ _ELSEWHERE = {
     "eigen(Hermitian(A))": "eigh eigsh",
     "eigvals(Hermitian(A))": "eigvalsh",
     "exp": "expm matrix_exp",
+    "hcat": "hstack",
     "inv": "inverse",
     "ishermitian": "is_hermitian",
+    "isapprox": "allclose isclose",
     "issymmetric": "is_symmetric",
     "kron": "kronecker kronecker_product",
     "log": "logm",
@@ -222,7 +228,7 @@ _ELSEWHERE = {
     "pinv": "pinvh pseudoinverse",
     "power": "matrix_power fractional_matrix_power mpow",
     "rank": "matrix_rank",
-    "solve": "lu_solve cho_solve ldiv cg gmres",
+    "solve": "lu_solve cho_solve ldiv",
     "solve(Circulant(column), b)": "solve_circulant",
     "solve(Toeplitz(column, row), b)": "solve_toeplitz",
     "solve(UpperTriangular(A), b)": "solve_triangular trsm",
@@ -231,6 +237,7 @@ _ELSEWHERE = {
     "svds": "svd_lowrank randomized_svd",
     "svdvals": "singular_values singvals",
     "tr": "trace",
+    "vcat": "vstack",
 }
 _SPELLED_HERE = {there: here for here, names in _ELSEWHERE.items() for there in names.split()}
 

@@ -140,3 +140,30 @@ def cond(A: LinearOperator, p: float = 2) -> jax.Array:
     except (SingularError, NonFiniteError):
         return jnp.full((), jnp.inf, jnp.finfo(compute_dtype(A.dtype)).dtype)
     return jnp.where(jnp.isfinite(value), value, jnp.inf)
+
+
+@verb(algorithm="Norm of the difference.", cost="cost of add and norm", arity=2)
+def isapprox(
+    A: LinearOperator, B: LinearOperator, *, rtol: float | None = None, atol: jax.Array | float = 0
+) -> jax.Array:
+    """Whether A ≈ B, that is ‖A − B‖_F ≤ max(atol, rtol max(‖A‖_F, ‖B‖_F)).
+
+    Args:
+        A, B: operators or arrays [m, n].
+        rtol: relative tolerance; √ε unless given, 0 where `atol` is.
+        atol: absolute tolerance.
+
+    Returns:
+        A boolean scalar.
+
+    Raises:
+        DimensionMismatch: unless the shapes are equal.
+
+    Example:
+        >>> import lax_linalg as la
+        >>> bool(la.isapprox(la.inv(la.Diagonal([2.0, 4.0])), [[0.5, 0.0], [0.0, 0.25]]))
+        True
+    """
+    eps = float(jnp.finfo(compute_dtype(jnp.result_type(A.dtype, B.dtype))).eps)
+    relative = rtol if rtol is not None else eps**0.5 if isinstance(atol, (int, float)) and atol == 0 else 0.0
+    return norm(A - B) <= jnp.maximum(atol, relative * jnp.maximum(norm(A), norm(B)))

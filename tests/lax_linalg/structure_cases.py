@@ -514,3 +514,9 @@ def selection(draw, n):
     index = index[:n] if n else index[:0]
     matrix = np.array([[float(i == j) for j in range(n + 2)] for i in index]).reshape(n, n + 2)
     return la.Selection(jnp.asarray(index, int), n + 2), matrix
+
+
+@case
+def host_operator(draw, n):
+    w = draw(n, n + 1)
+    return la.HostOperator(np.asarray(w)), exact(w)
