@@ -16,7 +16,7 @@ demo: $(ready)
 	$(bin)/python -m scripts.report --workdir=$(RUNS)/plain,$(RUNS)/so --out=$(RUNS)/report.html
 
 test: $(ready)
-	$(bin)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(bin)/python -m pytest -n 2 --dist worksteal -m "not slow and not deep"
 
 test-all: $(ready)
 	$(bin)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=random

@@ -19,6 +19,8 @@ import hypothesis
 import jax
 import pytest
 
+from tests import selection
+
 # The same examples in every run, so that what passed passes again; `make test-all` draws new ones.
 hypothesis.settings.register_profile("reproducible", derandomize=True)
 hypothesis.settings.register_profile("random")
@@ -49,3 +51,12 @@ def _compiled_programs_go_with_their_file():
     """Free what a file of tests compiled: all of it together takes gigabytes."""
     yield
     jax.clear_caches()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in the list of tests that only `make test-all` runs."""
+    names = selection.listed()
+    for item in items:
+        if selection.deep(item.nodeid, names):
+            item.add_marker(pytest.mark.deep)
