@@ -21,6 +21,11 @@ class IterativeSolution(NamedTuple):
     """An approximate solution x [n] or [n, k], its relative residual ‖b − A x‖ / ‖b‖ and the number of steps.
 
     `residual` and `steps` are scalars, [k] for k right-hand sides; the residual is that of x, computed at the end.
+
+    Example:
+        >>> import jax.numpy as jnp, lax_linalg as la
+        >>> la.cg(la.I(2), jnp.ones(2)).x.shape
+        (2,)
     """
 
     x: jax.Array

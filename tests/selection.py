@@ -4,8 +4,8 @@
     python -m tests.selection               # chooses from what was measured and writes tests/deep.txt
 
 Cheap tests stay. Of the others those are chosen that execute the most lines not executed yet for their seconds, until
-the budget is spent; what is left over goes to tests/deep.txt and gets the marker `deep`. A test that is not in the list,
-such as a new one, is run by `make test`.
+the budget is spent; what is left over goes to tests/deep.txt and gets the marker `deep`. A test that is not in the
+list, such as a new one, is run by `make test`.
 """
 
 from __future__ import annotations
@@ -67,23 +67,10 @@ def measure() -> int:
     MEASURED.mkdir(exist_ok=True)
     for path in MEASURED.iterdir():
         path.unlink()
-    (MEASURED / "config").write_text(
-        "[run]\nsource_pkgs = lax_linalg,models,train,scripts\ndata_file = .measured/lines\n"
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "tests.selection",
-        "-n",
-        "2",
-        "--dist",
-        "worksteal",
-        "-m",
-        "not slow",
-    ]
-    coverage = ["--cov", "--cov-config=.measured/config", "--cov-context=test", "--cov-report="]
+    config = "[run]\nsource_pkgs = lax_linalg,models,train,scripts\ndata_file = .measured/lines\n"
+    (MEASURED / "config").write_text(config)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.selection", "-n", "2", "--dist", "worksteal"]
+    coverage = ["-m", "not slow", "--cov", "--cov-config=.measured/config", "--cov-context=test", "--cov-report="]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(MEASURED / "programs")}
     return subprocess.run([*command, *coverage], cwd=TOP, env=environment, check=False).returncode
 
@@ -152,9 +139,8 @@ def write(seconds: dict[str, float], chosen: set[str]) -> None:
     for function, tests in sorted(cases.items()):
         left = sorted(set(tests) - chosen)
         names += [function] if len(left) == len(tests) else left
-    DEEP.write_text(
-        "# What only `make test-all` runs; written by `python -m tests.selection`.\n" + "\n".join(names) + "\n"
-    )
+    head = "# What only `make test-all` runs; written by `python -m tests.selection`."
+    DEEP.write_text("\n".join([head, *names]) + "\n")
 
 
 def main() -> int:

@@ -79,6 +79,13 @@ def test_extreme_eigenvalues_are_those_of_matrices_with_real_ones():
         la.eigmax(np.zeros((0, 0)))
 
 
+@pytest.mark.slow
+def test_second_derivatives_of_matrix_equations(x64):
+    A, B, C, Q = (draw(shape, "complex", seed) for seed, shape in enumerate([(4, 4), (3, 3), (4, 3), (4, 4)]))
+    check_grads(jax.jit(la.sylvester), (A, B, C), 2, atol=1e-4, rtol=1e-4)
+    check_grads(jax.jit(la.lyapd), (A, Q), 2, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["real", "complex"])
 def test_matrix_equations(kind, x64):
     A, B, C, Q = draw((4, 4), kind), draw((3, 3), kind, 1), draw((4, 3), kind, 2), draw((4, 4), kind, 3)
@@ -88,8 +95,7 @@ def test_matrix_equations(kind, x64):
     np.testing.assert_allclose(la.lyapd(A, Q), scipy.linalg.solve_discrete_lyapunov(A, Q), atol=1e-11)
     for c in (1e-150, 1e150):
         np.testing.assert_allclose(la.lyap(A * c, Q) * c, la.lyap(A, Q), rtol=1e-9)
-    check_grads(jax.jit(la.sylvester), (A, B, C), 2, atol=1e-4, rtol=1e-4)
-    check_grads(jax.jit(la.lyapd), (A, Q), 1, atol=1e-4, rtol=1e-4)
+    check_grads(jax.jit(la.sylvester), (A, B, C), 1, atol=1e-4, rtol=1e-4)
 
 
 def test_matrix_equations_without_a_unique_solution(x64):

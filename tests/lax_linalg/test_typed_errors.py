@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import lax_linalg as la
+from lax_linalg.core import dispatch
 
 D = np.array([2.0, 1.0, 0.0, 3.0])
 SINGULAR = {
@@ -57,7 +58,7 @@ def test_indefinite_matrices_are_refused_with_the_minor(A):
 
 def test_shapes_are_refused_by_every_verb_for_square_matrices():
     wide = jnp.ones((2, 3))
-    for verb in la.dispatch.verbs.values():
+    for verb in dispatch.verbs.values():
         if verb.square:
             with pytest.raises(la.DimensionMismatch, match=f"{verb.name} needs a square matrix, got 2×3"):
                 verb(wide)
@@ -68,7 +69,7 @@ def test_shapes_are_refused_by_every_verb_for_square_matrices():
 
 def test_numbers_that_are_not_finite_are_refused_by_every_verb_that_computes():
     bad = jnp.array([[jnp.nan, 1.0], [1.0, 1.0]])
-    for verb in la.dispatch.verbs.values():
+    for verb in dispatch.verbs.values():
         if verb.finite and verb.arity == 1 and hasattr(la, verb.name):
             with pytest.raises(la.NonFiniteError, match=f"{verb.name} needs finite numbers, but 1 of 4"):
                 verb(bad)

@@ -11,11 +11,18 @@ import lax_linalg.nonnormal  # its verbs too
 from lax_linalg.core.dispatch import verbs
 
 C = -2.0
-REST = {"scale": (3.0,), "power": (3,), "power_norms": (3,)}  # what a verb takes behind its operators
+REST = {
+    "scale": (3.0,),
+    "power": (3,),
+    "power_norms": (3,),
+    "submatrix": (range(2), range(2)),
+}  # what a verb takes behind its operators
 NUMBERS = {  # of −2I, whatever its size
     "opnorm": 2,
     "cond": 1,
     "spectral_radius": 2,
+    "eigmax": -2,
+    "eigmin": -2,
     "henrici": 0,
     "eigenvector_condition_number": 1,
     "power_norms": [1, 2, 4, 8],
@@ -43,7 +50,7 @@ OPERATORS = {  # name -> the number that the result has in place of −2
     "sqrt": 1j * np.sqrt(2),
     "power": -8,
 }
-OTHER = {"eltype", "opnorm_bound", "numerical_range"}
+OTHER = {"eltype", "opnorm_bound", "numerical_range", "submatrix"}
 
 
 def test_every_verb_answers_for_all_sizes_or_names_the_remedy():
