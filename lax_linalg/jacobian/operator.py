@@ -13,18 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from lax_linalg.core.batch import Batch
 from lax_linalg.core.dense import Dense
 from lax_linalg.core.dispatch import Tracer
 from lax_linalg.core.operator import LinearOperator, operator
 from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.graph import derivative_graph
 from lax_linalg.jacobian.materialize import chosen_mode, pull_of, push_of
+from lax_linalg.jacobian.positions import position_blocks, positions_of
 from lax_linalg.jacobian.reuse import formed
 from lax_linalg.jacobian.routes import METHODS, Route, plan
 from lax_linalg.jacobian.structured import operator_of
+from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.lazy import Product, Sum
 from lax_linalg.verbs.arithmetic import conj, transpose
 from lax_linalg.verbs.basic import dense, materialize, require_dense
+from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
 from lax_linalg.verbs.functions import power
 from lax_linalg.verbs.svd import svdvals
 
@@ -181,13 +185,43 @@ def structure_at(f: Callable[..., jax.Array], x: jax.Array, args: tuple) -> Line
     return None if graph is None else operator_of(graph, math.prod(out.shape), out.dtype)
 
 
-@svdvals.rule(Jacobian, cost="cost of svdvals of its one structure, or of the matrix")
+@functools.partial(jax.jit, static_argnames=("f", "memory_budget"))
+def blocks_at(f: Callable[..., jax.Array], x: jax.Array, args: tuple, memory_budget: int) -> jax.Array | None:
+    """The blocks [P, m, n] of a Jacobian that acts on P positions alone, in the order of `positions_of`; None else.
+
+    Example:
+        >>> blocks_at(jax.nn.softmax, jnp.zeros((5, 3)), (), 2**20).shape
+        (5, 3, 3)
+    """
+    positions = positions_of(f, x, args)
+    return None if positions is None else position_blocks(f, x, args, positions, memory_budget)
+
+
+def _blocks(A: Jacobian) -> jax.Array | None:
+    return blocks_at(A.f, A.x, A.args, A.memory_budget) if A.method == "auto" and A.mesh is None else None
+
+
+@svdvals.rule(Jacobian, cost="cost of svdvals of its one structure, of its blocks by positions, or of the matrix")
 def _(A: Jacobian) -> jax.Array:
-    """Those of the structured operator where the program is one linear map; of the matrix otherwise."""
+    """Those of the structured operator where the program is one linear map, or of what it does at each position."""
     structure = structure_at(A.f, A.x, A.args) if A.method in ("auto", "structured") and A.mesh is None else None
-    if structure is None or isinstance(structure, (Product, Sum)):
+    if structure is not None and not isinstance(structure, (Product, Sum)):
+        return svdvals(structure)
+    blocks = _blocks(A)
+    if blocks is None:
         return svdvals.fallback(A)
-    return svdvals(structure)
+    return sorted_descending(svdvals(Batch(Dense, blocks)).ravel())
+
+
+@eigvals.rule(Jacobian, cost="cost of eigvals of its blocks by positions, or of the matrix")
+def _(A: Jacobian) -> jax.Array:
+    """Those of what the program does at each position, where it leaves the positions in their places."""
+    positions = positions_of(A.f, A.x, A.args) if A.out.shape == A.x.shape else None
+    blocks = _blocks(A) if positions is not None and positions.inputs == positions.outputs else None
+    if blocks is None:
+        return eigvals.fallback(A)
+    values = sorted_eigenvalues(eigvals(Batch(Dense, blocks)).ravel())
+    return sorted_eigenvalues(values.conj()) if A.conjugated else values
 
 
 @power.rule(Jacobian, cost="O(1), lazy, for integers; O(n³ log p) else, and in half precision")

@@ -16,6 +16,7 @@ from lax_linalg.core.operator import LinearOperator
 from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.materialize import directions, program_cost
 from lax_linalg.jacobian.operator import Jacobian, structure_at
+from lax_linalg.jacobian.positions import block_shape, positions_of
 from lax_linalg.operators.lazy import Product, Sum
 from lax_linalg.spectra.spectrum import EXACT_SIDE
 from lax_linalg.verbs.basic import dense_limit, factored_side, require_dense
@@ -182,6 +183,12 @@ def _layer_plan(
             own = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(structure))
             why = f"{size}, but {type(structure).__name__} has its own algorithm"
             return row("exact", why, 0, 8 / 3 * own / itemsize * min(side, EXACT_SIDE), own)
+        positions = positions_of(one.f, one.x, one.args)
+        if positions is not None:
+            blocks, a, b = block_shape(positions, one.x, one.out)
+            if min(a, b) <= EXACT_SIDE and 2 * blocks * a * b * itemsize <= memory_budget:
+                flops = min(a, b) * (product + 8 / 3 * blocks * a * b)
+                return row("exact", f"{blocks} positions of {a}×{b}", min(a, b), flops, 2 * blocks * a * b * itemsize)
     if method == "exact":
         try:
             require_dense(one)
