@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+from lax_linalg.plot.analysis import analysis as analysis
 from lax_linalg.plot.phase_diagram import phase_diagram as phase_diagram
 from lax_linalg.plot.pseudospectra import pseudospectrum as pseudospectrum
 from lax_linalg.plot.spectrum import spectrum as spectrum
