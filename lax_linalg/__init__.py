@@ -167,7 +167,11 @@ from lax_linalg.verbs.sylvester import lyap as lyap, lyapd as lyapd, sylvester a
 if TYPE_CHECKING:
     from lax_linalg import plot as plot
     from lax_linalg.analysis import Analysis as Analysis, analyze as analyze, weight_operators as weight_operators
-    from lax_linalg.checkpoints import UnreadableFileError as UnreadableFileError, read_arrays as read_arrays
+    from lax_linalg.checkpoints import (
+        UnreadableFileError as UnreadableFileError,
+        read_arrays as read_arrays,
+        with_arrays as with_arrays,
+    )
     from lax_linalg.moments import *  # noqa: F403
     from lax_linalg.nonnormal import *  # noqa: F403
     from lax_linalg.random_matrix import *  # noqa: F403
@@ -177,7 +181,7 @@ if TYPE_CHECKING:
 # Rooms that are opened on first use, so that `import lax_linalg` stays fast: name -> module.
 _ROOMS = {
     "lax_linalg.analysis": "Analysis analyze weight_operators",
-    "lax_linalg.checkpoints": "UnreadableFileError read_arrays",
+    "lax_linalg.checkpoints": "UnreadableFileError read_arrays with_arrays",
     "lax_linalg.moments": "Affine Dropout MomentCheck Moments check_pushforward dropout_covariance pushforward",
     "lax_linalg.nonnormal": """
         KreissConstant NearestDefective NumericalRadius NumericalRange PseudospectralExtreme Pseudospectrum

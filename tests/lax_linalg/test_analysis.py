@@ -3,10 +3,12 @@
 import json
 import pathlib
 
+import flax.serialization
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
 import lax_linalg as la
 from lax_linalg.random_matrix.null_spectrum import null_spectrum
@@ -190,3 +192,51 @@ def test_a_network_that_others_trained():
     recurrent = np.linalg.svd(la.read_arrays(path)["lstm_cell.weight_hh"].astype(float), compute_uv=False)
     assert rows["lstm_cell.weight_hh"]["sigma_max"] == pytest.approx(recurrent[0])
     assert all(row["verdict"] in ("not random", None) for row in rows.values())
+
+
+def net(seed: int) -> nnx.Sequential:
+    return nnx.Sequential(nnx.Linear(3, 5, rngs=nnx.Rngs(seed)), jnp.tanh, nnx.Linear(5, 2, rngs=nnx.Rngs(seed + 1)))
+
+
+def test_checkpoints_of_all_formats_come_back_into_their_models(tmp_path):
+    model, x = net(0), np.ones((1, 3), np.float32)
+    tree = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    flat = {f"layers.{i}.{kind}": np.asarray(tree["layers"][i][kind]) for i in (0, 2) for kind in ("kernel", "bias")}
+    plain = {"layers": {str(i): part for i, part in tree["layers"].items()}}
+    np.savez(tmp_path / "a.npz", **flat)
+    written(tmp_path / "a.safetensors", flat, dict.fromkeys(flat, "F32"))
+    (tmp_path / "a.msgpack").write_bytes(flax.serialization.msgpack_serialize(flax.serialization.to_state_dict(plain)))
+    ocp.PyTreeCheckpointer().save(tmp_path / "steps" / "7", {"params": plain})
+    for path in ("a.npz", "a.safetensors", "a.msgpack", "steps/7", "steps"):
+        found = la.with_arrays(net(5), la.read_arrays(tmp_path / path))
+        assert np.array_equal(found(x), model(x)), path
+    for name in ("a.msgpack",):
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / "cut").write_bytes(data[: len(data) // 2])
+        with pytest.raises(la.UnreadableFileError, match="truncated"):
+            la.read_arrays(tmp_path / "cut")
+    with pytest.raises(la.UnreadableFileError, match="no folder of Orbax"):
+        la.read_arrays(tmp_path)
+    module = linen.Dense(2)
+    variables = {"params": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}
+    arrays = {"W": np.ones((3, 2)), "bias": np.ones(2)}
+    _, filled = la.with_arrays((module, variables), arrays, {"kernel": "W"})
+    assert float(module.apply(filled, jnp.ones(3))[0]) == 4
+
+
+def test_what_does_not_fit_is_listed_with_the_nearest_names():
+    arrays = {
+        "layers.0.kernel": np.ones((3, 4)),
+        "layers.0.bias": np.full(5, np.nan),
+        "layers.2.kernal": np.ones((5, 2)),
+    }
+    with pytest.raises(la.UnreadableFileError) as error:
+        la.with_arrays(net(0), arrays)
+    for part in (
+        "'layers/0/kernel' is [3, 4] in the file, [3, 5] in the model",
+        "'layers.0.bias' holds NaN",
+        "missing: 'layers/2/kernel' (nearest: 'layers/2/kernal')",
+        "missing: 'layers/2/bias'",
+        "unexpected: 'layers/2/kernal'",
+    ):
+        assert part in str(error.value)
