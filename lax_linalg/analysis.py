@@ -234,7 +234,7 @@ def weight_operators(
         arrays: by name; matrices [in, out] and kernels [k, cin, cout], [kh, kw, cin, cout] for "HWIO", [out, in],
             [cout, cin, k] and [cout, cin, kh, kw] for "OIHW", as PyTorch keeps them.
         layout: "HWIO" or "OIHW".
-        image_size: of a convolution's input, which a file of weights does not say; 16 or the kernel's own size, the
+        image_size: of a convolution's input, which a file of weights does not say; 8 or the kernel's own size, the
             larger of the two, unless given. The convolution is taken as circular with stride 1 and one group: its
             singular values are then known exactly, and its norm is a bound of that with zero padding at the same size.
 
@@ -281,7 +281,7 @@ def _operator(array: np.ndarray, layout: str, image_size: Sequence[int] | int) -
     kernel = array if layout == "HWIO" else np.moveaxis(array, (0, 1), (-1, -2))
     taps = kernel.shape[:-2]
     sizes = (image_size,) * len(taps) if isinstance(image_size, int) else tuple(image_size)[: len(taps)]
-    sizes = tuple(max(size or 16, tap) for size, tap in zip(sizes, taps, strict=True))
+    sizes = tuple(max(size or 8, tap) for size, tap in zip(sizes, taps, strict=True))
     if set(taps) == {1}:  # every position alone
         return Dense(kernel.reshape(kernel.shape[-2:]).T)  # type: ignore[arg-type]
     return Convolution(jnp.asarray(kernel), sizes, padding="circular")

@@ -41,7 +41,7 @@ LAYOUT = absl_flags.DEFINE_string(
     "layout", "HWIO", "how the files lay out kernels and matrices: HWIO and [in, out], or OIHW and [out, in] (PyTorch)"
 )
 IMAGE_SIZE = absl_flags.DEFINE_integer(
-    "image_size", 0, "input size of the convolutions in the files, taken as circular; 0 for 16", lower_bound=0
+    "image_size", 0, "input size of the convolutions in the files, taken as circular; 0 for 8", lower_bound=0
 )
 MODEL = absl_flags.DEFINE_string("model", "", "your own model, my_package.my_module:build, a function that makes it")
 CHECKPOINT = absl_flags.DEFINE_string(
