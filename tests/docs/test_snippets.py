@@ -68,7 +68,7 @@ def test_a_type_checker_accepts_the_documentation_against_the_installed_library(
 
 
 @pytest.mark.slow
-# test_your_model and test_analysis run these
+# test_your_model and test_analyze run these
 @pytest.mark.parametrize("page", sorted(set(snippets()) - {"your_model", "spectra", "trained_weights"}))
 def test_the_code_runs(page):
     exec(snippets()[page], {})
