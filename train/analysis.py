@@ -42,6 +42,7 @@ import numpy as np
 from flax import nnx
 
 import lax_linalg as la
+from lax_linalg.analysis import dense_spectrum
 from models.mean_field import hidden_layers
 from train import checkpoints, config as configs, files
 from train.analysis_processes import claim, shared_out
@@ -293,19 +294,15 @@ def spectrum_of(matrix: np.ndarray, nonnormality: int = 0) -> dict[str, np.ndarr
         >>> sorted(found["eigenvalues"].real.tolist()), float(found["henrici"].round(4))
         ([1.0, 2.0], 3.0)
     """
-    A = np.asarray(matrix, np.complex128 if np.iscomplexobj(matrix) else np.float64)
-    m, n = A.shape
-    finite = bool(np.isfinite(A).all())
-    s = np.linalg.svd(A, compute_uv=False) if finite else np.full(min(m, n), np.nan)
-    if m != n:
-        return {"singular_values": s.astype(np.float32)}
-    eigenvalues = np.linalg.eigvals(A) if finite else np.full(n, np.nan + 0j)
-    departure = np.sqrt(np.maximum(0.0, np.sum(s**2) - np.sum(np.abs(eigenvalues) ** 2)))
-    more = nonnormality_of(A, nonnormality, eigenvalues) if nonnormality else {}
+    found = dense_spectrum(matrix)
+    spectra = {"singular_values": found.singular_values.astype(np.float32)}
+    if found.eigenvalues is None:
+        return spectra
+    more = nonnormality_of(matrix, nonnormality, found.eigenvalues) if nonnormality else {}
     return {
-        "singular_values": s.astype(np.float32),
-        "eigenvalues": eigenvalues.astype(np.complex64),
-        "henrici": departure.astype(np.float32),
+        **spectra,
+        "eigenvalues": found.eigenvalues.astype(np.complex64),
+        "henrici": np.asarray(found.henrici, np.float32),
         **{f"nonnormal_{quantity}": values for quantity, values in more.items()},
     }
 
