@@ -36,6 +36,8 @@ SCATTER = 20.0
 """FLOPs of matrix products that placing one entry of a sparse matrix takes the time of."""
 SMALL = 2**14
 """Matrices of fewer entries are not worth a colouring."""
+FEW = 16
+"""So many products are made as they are: the pattern of a whole network with ten outputs takes minutes to detect."""
 
 
 class Route(NamedTuple):
@@ -95,7 +97,8 @@ def plan(
                 f"{mesh.size} devices cannot share this {m}×{n} Jacobian evenly by its structure; use method='auto'"
             )
     coloring = None
-    if method == "coloured" or (method == "auto" and only is None and _local(program.jaxpr, graph) and m * n >= SMALL):
+    pays = only is None and m * n >= SMALL and side > FEW and _local(program.jaxpr, graph)
+    if method == "coloured" or (method == "auto" and pays):
         coloring = _coloring(f, x, args, method)
         if coloring is not None:
             flops["coloured"] = coloring.count * product + SCATTER * coloring.rows.size + 2.0 * m * n
