@@ -55,7 +55,7 @@ from lax_linalg.operators.block_diagonal import BlockDiagonal as BlockDiagonal
 from lax_linalg.operators.circulant import Circulant as Circulant
 from lax_linalg.operators.concatenation import block as block, hcat as hcat, vcat as vcat
 from lax_linalg.operators.convolution import (  # noqa: F401
-    algebra as _convolution_algebra,
+    compositions as _compositions,
     functions as _convolution_functions,
     spectra as _convolution_spectra,
     window_entries as _window_entries,

@@ -51,12 +51,66 @@ def test_products_are_convolutions(pair, padding, x64):
 
 def test_other_products_stay_lazy():
     A, B = (la.Convolution(jnp.ones((3, 1, 1)), 9, padding=p) for p in ("zero", "circular"))
-    for left, right in ((A, A), (A, B), (B, A)):
+    for left, right in ((A, B), (B, A)):
         assert isinstance(left @ right, la.Product)
     # what A wraps around ends where B's image does not
     B = la.Convolution(jnp.ones((3, 1, 1)), 9, stride=2, padding="circular")
     A = la.Convolution(jnp.ones((3, 1, 1)), 5, padding="circular")
     assert isinstance(A @ B, la.Product)
+    # a window as large as the image, and weights above the limit
+    A = la.Convolution(jnp.ones((5, 1, 1)), 8)
+    assert isinstance(A @ A, la.Product)
+    A = la.Convolution(jnp.ones((3, 1, 1)), 100)
+    with la.dense_limit(1000):
+        assert isinstance(A @ A, la.Product) and isinstance(la.Diagonal(np.ones(100, "f4")) @ A, la.Product)
+
+
+@pytest.mark.parametrize(
+    ("spatial", "kernel", "stride", "dilation", "padding", "groups"),
+    [
+        ((9, 8), (3, 2), (2, 1), (1, 2), ((1, 1), (0, 2)), 2),
+        pytest.param((13,), (3,), (2,), (2,), ((3, 1),), 1, marks=pytest.mark.slow),
+        pytest.param((12, 8), (3, 2), (2, 1), (1, 1), "circular", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_compositions_of_windows_and_diagonals_are_locally_connected(
+    spatial, kernel, stride, dilation, padding, groups, x64
+):
+    draw, d = np.random.default_rng(0).standard_normal, len(spatial)
+    B = la.Convolution(draw((*kernel, 2 // groups, 4)), spatial, stride, padding, dilation, groups)
+    A = la.Convolution(draw((*(2,) * d, 4, 2)), B.out_spatial, padding="circular" if B.circular else "zero")
+    other = la.Convolution(draw((*(1,) * d, 2, 4)), spatial, stride, "circular" if B.circular else "valid")
+    S = la.Convolution(draw((*kernel, 1, 2)), spatial, padding="circular" if B.circular else "zero", groups=2)
+    D, E, F = (la.Diagonal(draw(n)) for n in (A.shape[0], A.shape[1], S.shape[0]))
+
+    @jax.jit
+    def compositions(A, B, other, S, D, E, F):
+        first = D @ A @ E
+        made = [first, first @ B, F @ S + F, la.I + S, F + F @ S @ F]
+        made += [B + other] if other.shape == B.shape else []
+        return made, [la.materialize(X) for X in (A, B, other, S, *made)]
+
+    made, matrices = compositions(A, B, other, S, D, E, F)
+    (a, b, o, s), got = map(np.asarray, matrices[:4]), list(map(np.asarray, matrices[4:]))
+    dd, e, f = (np.diag(np.asarray(X.diagonal)) for X in (D, E, F))
+    want = [dd @ a @ e, dd @ a @ e @ b, f @ s + f, np.eye(len(s)) + s, f + f @ s @ f, b + o]
+    assert [type(X).__name__ for X in made[:3]] == ["LocallyConnected"] * 3 and isinstance(made[3], la.Convolution)
+    for X, Y, Z in zip(made, got, want):
+        np.testing.assert_allclose(Y, Z, atol=1e-12 * np.abs(Z).max())
+        assert isinstance(X, la.Convolution | la.LocallyConnected)
+
+
+def test_taps_that_do_not_exist_bring_no_nan():
+    """What reads the padding in between is no output of the other, even where its numbers are infinite."""
+    A = la.Convolution(jnp.ones((3, 1, 1)), 5)
+    B = la.Convolution(jnp.array([jnp.inf, 1.0, jnp.nan])[:, None, None], 5)
+    L = A @ B
+    assert isinstance(L, la.LocallyConnected)
+    reached = np.asarray(la.materialize(L))
+    for m in range(5):
+        for j in range(5):
+            numbers = [B.kernel[j - k + 1, 0, 0] for k in range(max(0, m - 1), min(5, m + 2)) if abs(j - k) <= 1]
+            np.testing.assert_array_equal(reached[m, j], sum(numbers, np.float32(0)))
 
 
 def test_lazy_transposes_and_multiples_use_what_they_wrap():

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from lax_linalg.core.operator import LinearOperator
 from lax_linalg.operators.convolution.convolution import Convolution
+from lax_linalg.operators.convolution.window import Window
 from lax_linalg.operators.convolution.window_entries import folded
-from lax_linalg.operators.lazy import Product, Transpose
-from lax_linalg.verbs.arithmetic import inner, multiply, transpose
+from lax_linalg.operators.lazy import Transpose
+from lax_linalg.verbs.arithmetic import transpose
 
 
 @transpose.rule(Convolution, cost="O(kernel)")
@@ -33,7 +35,7 @@ def _(A: Convolution) -> LinearOperator:
     kernel, dilation = A.kernel, A.dilation
     if A.circular and any(r % 2 for r in reach):
         # the window of an even extent leans to one side: make room on the other
-        kernel, dilation = _spread(A.kernel, A.dilation), 1  # type: ignore[arg-type]
+        kernel, dilation = spread(A.kernel, A.dilation), 1  # type: ignore[arg-type]
         for axis, r in enumerate(reach):
             if r % 2:
                 kernel = jnp.concatenate([jnp.zeros_like(jax.lax.slice_in_dim(kernel, 0, 1, axis=axis)), kernel], axis)
@@ -46,22 +48,24 @@ def _(A: Convolution) -> LinearOperator:
     return Convolution(kernel, A.out_spatial, 1, padding, dilation, groups)
 
 
-@multiply.rule(Convolution, Convolution, cost="O(k_A² k_B² c³), or lazy")
-def _(A: Convolution, B: Convolution) -> LinearOperator:
-    """The kernels convolved: both circular, or the left one without padding; else lazy."""
-    inner(A, B)
+def convolved(A: Convolution, B: Convolution) -> Convolution | None:
+    """A B with the kernels convolved: both circular, or the left one without padding; else None.
+
+    Example:
+        >>> A = Convolution(jnp.ones((2, 1, 1)), 3, padding="valid")
+        >>> convolved(Convolution(jnp.ones((2, 1, 1)), 2, padding="valid"), A).kernel[:, 0, 0].tolist()
+        [1.0, 2.0, 1.0]
+    """
     strides = tuple(a * b for a, b in zip(A.stride, B.stride))  # type: ignore[arg-type]
-    if A.spatial != B.out_spatial:
-        return Product((A, B))
     if A.circular and B.circular and all(n % s == 0 for n, s in zip(B.spatial, B.stride)):  # type: ignore[arg-type]
         outer, behind = folded(A), folded(B)
         kernel, groups = _convolved(outer, behind)  # type: ignore[arg-type]
-        kernel = _centred(kernel, [fa * s + fb for (fa, _), (fb, _), s in zip(outer.pads, behind.pads, B.stride)])  # type: ignore[arg-type]
-        return folded(Convolution(kernel, B.spatial, strides, "circular", 1, groups))
+        kernel = centred(kernel, [fa * s + fb for (fa, _), (fb, _), s in zip(outer.pads, behind.pads, B.stride)])  # type: ignore[arg-type]
+        return folded(Convolution(kernel, B.spatial, strides, "circular", 1, groups))  # type: ignore[return-value]
     if not A.circular and not B.circular and max(max(p) for p in A.pads) == 0:
         kernel, groups = _convolved(A, B)
         return Convolution(kernel, B.spatial, strides, B.padding, 1, groups)
-    return Product((A, B))
+    return None
 
 
 def _convolved(A: Convolution, B: Convolution) -> tuple[jax.Array, int]:
@@ -70,17 +74,17 @@ def _convolved(A: Convolution, B: Convolution) -> tuple[jax.Array, int]:
     wide = groups == 1
     steps = tuple(a * s for a, s in zip(A.dilation, B.stride))  # type: ignore[arg-type]
     # [*K, groups, channels in, channels out] of one group
-    b, a = (_by_group(_ungrouped(W) if wide else W.kernel, groups) for W in (B, A))
+    b, a = (by_group(ungrouped(W) if wide else W.kernel, groups) for W in (B, A))
     extent = tuple((k - 1) * s + e for k, s, e in zip(A.kernel_size, steps, B.extent))
     if min(math.prod(A.kernel_size), math.prod(B.kernel_size)) > 64:
-        kernel = _by_fourier(_spread(a, steps), _spread(b, B.dilation), extent)  # type: ignore[arg-type]
+        kernel = _by_fourier(spread(a, steps), spread(b, B.dilation), extent)  # type: ignore[arg-type]
     else:
         kernel = _tap_by_tap(a, b, steps, B.dilation, extent)  # type: ignore[arg-type]
     kernel = jnp.moveaxis(kernel, -3, -2)
     return kernel.reshape(*extent, kernel.shape[-3], -1), groups
 
 
-def _by_group(kernel: jax.Array, groups: int) -> jax.Array:
+def by_group(kernel: jax.Array, groups: int) -> jax.Array:
     return jnp.moveaxis(kernel.reshape(*kernel.shape[:-1], groups, -1), -2, -3)
 
 
@@ -110,24 +114,24 @@ def _by_fourier(a: jax.Array, b: jax.Array, extent: tuple[int, ...]) -> jax.Arra
     return kernel if jnp.iscomplexobj(a) or jnp.iscomplexobj(b) else kernel.real
 
 
-def _ungrouped(A: Convolution) -> jax.Array:
+def ungrouped(A: Window) -> jax.Array:
     """The kernel [*K, cin, cout] of the same map without groups, zero between different ones."""
     g = A.groups
     w = A.kernel.reshape(*A.kernel.shape[:-1], g, -1)
     w = jnp.einsum("...igo,gh->...higo", w, jnp.eye(g, dtype=w.dtype))
-    return w.reshape(*A.kernel_size, A.in_channels, A.out_channels)
+    return w.reshape(*A.kernel.shape[:-2], A.in_channels, A.out_channels)
 
 
-def _centred(kernel: jax.Array, fronts: list[int]) -> jax.Array:
+def centred(kernel: jax.Array, fronts: Sequence[int], lead: int = 0) -> jax.Array:
     """Zeros around a kernel whose tap number `front` belongs to offset 0, so that a circular window puts it there."""
     widths = [(0, 0)] * kernel.ndim
-    for axis, front in enumerate(fronts):
+    for axis, front in enumerate(fronts, start=lead):
         behind = kernel.shape[axis] - 1 - front
         widths[axis] = (max(0, behind - front - 1), max(0, front - behind))
     return jnp.pad(kernel, widths)
 
 
-def _spread(kernel: jax.Array, steps: tuple[int, ...]) -> jax.Array:
+def spread(kernel: jax.Array, steps: tuple[int, ...]) -> jax.Array:
     """The kernel with steps − 1 zeros between its taps in each dimension."""
     d = len(steps)
     if math.prod(steps) == 1:

@@ -18,8 +18,6 @@ import numpy as np
 
 from lax_linalg.core.operator import LinearOperator, whole_number
 from lax_linalg.errors import DimensionMismatch, UnknownNameError
-from lax_linalg.operators.lazy import Sum
-from lax_linalg.verbs.arithmetic import add, same_shape
 from lax_linalg.verbs.basic import require_dense
 
 Padding = str | int | Sequence[int | tuple[int, int]]
@@ -168,16 +166,6 @@ def _per_dimension(name: str, value: Any, d: int) -> tuple[int, ...]:
     except DimensionMismatch:
         pass
     raise DimensionMismatch(f"{name} takes a positive integer or {d} of them, got {value!r}")
-
-
-@add.rule(Window, Window, cost="O(kernel)")
-def _(A: Window, B: Window) -> LinearOperator:
-    """Sum of the kernels, where the geometry is the same."""
-    same_shape(A, B)
-    if A.geometry != B.geometry:
-        return Sum((A, B))
-    # the kernel of a locally connected map has more axes than that of a convolution, which broadcasts to them
-    return max(A, B, key=lambda W: jnp.ndim(W.kernel)).with_kernel(A.kernel + B.kernel)
 
 
 # --- where the taps fall: static index arithmetic, in NumPy ---
