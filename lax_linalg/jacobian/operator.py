@@ -15,11 +15,12 @@ from jax.sharding import Mesh
 
 from lax_linalg.core.batch import Batch
 from lax_linalg.core.dense import Dense
-from lax_linalg.core.dispatch import Tracer
+from lax_linalg.core.dispatch import Tracer, require_finite
+from lax_linalg.core.eager_checks import undefined_unless
 from lax_linalg.core.operator import LinearOperator, operator
 from lax_linalg.errors import DenseLimitError, DimensionMismatch, LinearAlgebraError, UnknownNameError
 from lax_linalg.jacobian.graph import derivative_graph
-from lax_linalg.jacobian.materialize import chosen_mode, pull_of, push_of
+from lax_linalg.jacobian.materialize import chosen_mode, chunk_size, directions, pull_of, push_of
 from lax_linalg.jacobian.positions import position_blocks, positions_of
 from lax_linalg.jacobian.reuse import formed
 from lax_linalg.jacobian.routes import METHODS, Route, plan
@@ -27,9 +28,10 @@ from lax_linalg.jacobian.structured import operator_of
 from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.lazy import Product, Sum
 from lax_linalg.verbs.arithmetic import conj, transpose
-from lax_linalg.verbs.basic import dense, materialize, require_dense
+from lax_linalg.verbs.basic import compute_dtype, dense, diag, materialize, require_dense
 from lax_linalg.verbs.eigen import eigvals, sorted_eigenvalues
 from lax_linalg.verbs.functions import power
+from lax_linalg.verbs.norms import norm, opnorm, scaled_norm
 from lax_linalg.verbs.svd import svdvals
 
 DEFAULT_MEMORY_BUDGET = 64 * 2**20
@@ -111,6 +113,10 @@ class Jacobian(LinearOperator):
     def _matmat(self, X: jax.Array) -> jax.Array:
         if jnp.iscomplexobj(X) and not jnp.issubdtype(self.dtype, jnp.complexfloating):
             return self._matmat(X.real) + 1j * self._matmat(X.imag)
+        return jax.vmap(self._product(X.dtype), in_axes=1, out_axes=1)(X)
+
+    def _product(self, dtype: Any) -> Callable[[jax.Array], jax.Array]:
+        """v -> A v for real vectors, or for any where A is complex; linearised once."""
         if self.transposed:
             apply, domain = pull_of(self.f, self.x, self.args), self.out
         else:
@@ -119,9 +125,9 @@ class Jacobian(LinearOperator):
         def column(v: jax.Array) -> jax.Array:
             v = v.conj() if self.conjugated else v
             y = apply(v.astype(domain.dtype).reshape(domain.shape)).reshape(-1)
-            return (y.conj() if self.conjugated else y).astype(X.dtype)
+            return (y.conj() if self.conjugated else y).astype(dtype)
 
-        return jax.vmap(column, in_axes=1, out_axes=1)(X)
+        return column
 
     def _computed(self) -> Jacobian:
         """J itself: its precision is that of f."""
@@ -156,7 +162,9 @@ def _(
     try:
         require_dense(A)
     except DenseLimitError as error:
-        raise DenseLimitError(f"the Jacobian of {function_name(A.f)} is above the limit: {error}") from None
+        raise DenseLimitError(
+            f"the Jacobian of {function_name(A.f)} is above the limit: {error}, la.svds(A, k), la.norm(A), la.diag(A)"
+        ) from None
     mode, mesh, method = mode or A.mode, mesh or A.mesh, method or A.method
     memory_budget = A.memory_budget if memory_budget is None else memory_budget
     if out is not None:
@@ -224,6 +232,73 @@ def _(A: Jacobian) -> jax.Array:
     return sorted_eigenvalues(values.conj()) if A.conjugated else values
 
 
+def _streamed(A: Jacobian, reduce: Callable[..., jax.Array], *each: jax.Array) -> jax.Array:
+    """reduce(column of A, *each) for the columns numbered by the first of `each`, in chunks within the budget."""
+    dtype = compute_dtype(A.dtype)
+    product = A._product(dtype)
+
+    def of_column(numbers: tuple[jax.Array, ...]) -> jax.Array:
+        unit = jnp.zeros(A.shape[1], dtype).at[numbers[0]].set(1)
+        return reduce(product(unit), *numbers[1:])
+
+    together = min(chunk_size(A.f, A.x, A.args, A.memory_budget), len(each[0]))
+    return jax.lax.map(of_column, each, batch_size=together)
+
+
+def _by_columns(A: Jacobian) -> bool:
+    """Whether the matrix is formed, or its columns are made, by products with A rather than with its transpose."""
+    (m, n), only = (A.out.size, A.x.size), directions(A.f, A.x, A.args).only
+    return (chosen_mode(A.mode, m, n, only) == "reverse") == A.transposed
+
+
+def _is_large(A: Jacobian) -> bool:
+    """Whether the matrix is above `la.dense_limit`."""
+    try:
+        require_dense(A, compute_dtype(A.dtype))
+    except DenseLimitError:
+        return True
+    return False
+
+
+def _finite(values: jax.Array, answer: jax.Array) -> jax.Array:
+    """The answer; `NonFiniteError`, or NaN under jit, where a streamed column is not finite."""
+    finite = require_finite(values, "work on the columns of Jacobian")
+    return answer if finite is None else undefined_unless(finite, answer)
+
+
+@norm.rule(Jacobian, cost="O(mn) where the matrix fits; min(m, n) products in chunks above the dense limit")
+def _(A: Jacobian, p: float = 2) -> jax.Array:
+    """Norm of the norms of columns, or of rows where these are fewer, streamed above the dense limit; exact."""
+    if not _is_large(A):
+        return norm.fallback(A, p)
+    A = A if _by_columns(A) else _transposed(A)
+    norms = _streamed(A, lambda column: scaled_norm(column, p), jnp.arange(A.shape[1]))
+    return _finite(norms, scaled_norm(norms, p))
+
+
+@opnorm.rule(Jacobian, cost="cost of svdvals (p = 2); O(mn) where the matrix fits, n or m products above the limit")
+def _(A: Jacobian, p: float = 2) -> jax.Array:
+    """Columns (p = 1) or rows (p = inf) streamed above the dense limit; exact."""
+    if p not in (1, jnp.inf) or not _is_large(A):
+        return opnorm.fallback(A, p)
+    A = A if p == 1 else _transposed(A)
+    sums = _streamed(A, lambda column: scaled_norm(column, 1), jnp.arange(A.shape[1]))
+    return _finite(sums, jnp.max(sums))
+
+
+@diag.rule(Jacobian, cost="O(mn) where the matrix fits; as many products as entries above the dense limit")
+def _(A: Jacobian, k: int = 0) -> jax.Array:
+    """One entry of each column, or of each row, streamed above the dense limit; exact."""
+    if not _is_large(A):
+        return diag.fallback(A, k)
+    m, n = A.shape
+    i = jnp.arange(max(0, min(m + min(k, 0), n - max(k, 0))))
+    row, column = i - min(k, 0), i + max(k, 0)
+    if not _by_columns(A):
+        A, row, column = _transposed(A), column, row
+    return _streamed(A, lambda entries, at: entries[at], column, row).astype(A.dtype)
+
+
 @power.rule(Jacobian, cost="O(1), lazy, for integers; O(n³ log p) else, and in half precision")
 def _(A: Jacobian, p: complex | jax.Array) -> LinearOperator:
     """Repeated squaring; in half precision of the matrix, since f would round every product."""
@@ -234,6 +309,10 @@ def _(A: Jacobian, p: complex | jax.Array) -> LinearOperator:
 @transpose.rule(Jacobian, cost="O(1)")
 def _(A: Jacobian) -> Jacobian:
     """vjp in place of jvp."""
+    return _transposed(A)
+
+
+def _transposed(A: Jacobian) -> Jacobian:
     return dataclasses.replace(A, transposed=not A.transposed)
 
 

@@ -272,3 +272,33 @@ def test_columns_are_shared_over_eight_devices():
         timeout=240,
     )
     assert out.stdout.strip() == "ok 8", out.stderr
+
+
+def test_norms_diagonals_and_traces_above_the_dense_limit_are_exact_and_stream() -> None:
+    """Against the matrix in closed form, diag(1 − tanh²(W x)) W, with chunks that do not divide the columns."""
+    rng = np.random.default_rng(0)
+    for m, n in ((7, 7), (5, 8), (9, 4)):
+        W, x = rng.standard_normal((m, n)).astype(np.float32), rng.standard_normal(n).astype(np.float32)
+        M = (1 - np.tanh(W.astype(float) @ x) ** 2)[:, None] * W
+        J = la.jacobian(lambda x, W: jnp.tanh(W @ x), jnp.asarray(x), jnp.asarray(W), memory_budget=3 * 4 * m * n * 3)
+
+        def answers(J: la.Jacobian) -> list[jax.Array]:
+            norms = [la.norm(J, p) for p in (1, 2, np.inf)] + [la.opnorm(J, p) for p in (1, np.inf)]
+            diagonals = [la.diag(A, k) for A in (J, J.T) for k in (0, 2, -1)]
+            return norms + diagonals + ([la.tr(J)] if J.shape[0] == J.shape[1] else [])
+
+        with la.dense_limit(8):
+            found = jax.jit(answers)(J)
+        expected = [
+            np.abs(M).sum(),
+            np.linalg.norm(M),
+            np.abs(M).max(),
+            np.linalg.norm(M, 1),
+            np.linalg.norm(M, np.inf),
+        ]
+        expected += [np.diagonal(A, k) for A in (M, M.T) for k in (0, 2, -1)] + ([np.trace(M)] if m == n else [])
+        assert len(found) == len(expected)
+        for value, right in zip(found, expected, strict=True):
+            np.testing.assert_allclose(value, right, rtol=3e-6, atol=3e-6)
+    with la.dense_limit(8), pytest.raises(DenseLimitError):
+        la.svdvals(la.jacobian(jnp.cumprod, jnp.ones(5)))
