@@ -18,9 +18,10 @@ from lax_linalg.core.eager_checks import above_rounding, known_not_finite, requi
 from lax_linalg.core.operator import LinearOperator
 from lax_linalg.dense.branch import off_the_cut, principal
 from lax_linalg.dense.scaling import by_power_of_two, over_unit, unit_of
-from lax_linalg.errors import SingularError
+from lax_linalg.errors import NonFiniteError, SingularError
 from lax_linalg.verbs.arithmetic import multiply
 from lax_linalg.verbs.basic import dense
+from lax_linalg.verbs.det import logabsdet
 from lax_linalg.verbs.schur import schur_form
 from lax_linalg.verbs.solve import inv
 
@@ -63,7 +64,9 @@ _EXP_PADE = {"float32": (7, 3.925724783138660), "float64": (13, 4.25)}
 
 @jax.jit
 def matrix_exponential(a: jax.Array) -> jax.Array:
-    """eᴬ of an array [n, n], n ≥ 1; NaN where an eigenvalue is above about 10/ε.
+    """eᴬ of an array [n, n], n ≥ 1; NaN where an eigenvalue is above about 10/ε, of which no digit would be right.
+
+    Where the diagonal is so negative that eᴬ underflows it is 0, however large A is.
 
     The norms of powers choose the scaling, because ‖A‖ is too large for a matrix that is far from normal and each
     needless squaring costs digits. A triangular A is graded by a diagonal similarity first, and its squarings get their
@@ -80,6 +83,8 @@ def matrix_exponential(a: jax.Array) -> jax.Array:
     """
     real = jnp.finfo(a.dtype)
     degree, radius = _EXP_PADE[real.dtype.name]
+    vanishes = _logarithmic_norm(jax.lax.stop_gradient(a)) < math.log(float(real.smallest_subnormal))
+    a = jnp.where(vanishes, 0, a)
     lower = _is_upper_triangular(a.T)
     a = jnp.where(lower, a.T, a)
     upper = _is_upper_triangular(a)
@@ -104,7 +109,14 @@ def matrix_exponential(a: jax.Array) -> jax.Array:
 
     X, _ = jax.lax.scan(step, X, jnp.arange(limit + 1, dtype=jnp.int32))
     X = by_power_of_two(X, grading)
-    return jnp.where(squarings <= limit, jnp.where(lower, X.T, X), jnp.nan)
+    return jnp.where(vanishes, 0, jnp.where(squarings <= limit, jnp.where(lower, X.T, X), jnp.nan))
+
+
+def _logarithmic_norm(a: jax.Array) -> jax.Array:
+    """The smaller of μ₁ and μ_∞, max_j Re a_jj + Σ_{i≠j} |a_ij| by columns or rows: ‖eᴬ‖ ≤ e^μ."""
+    diagonal = jnp.diagonal(a)
+    off = jnp.abs(a - jnp.diag(diagonal))
+    return jnp.minimum(*(jnp.max(diagonal.real + jnp.sum(off, axis)) for axis in (0, 1)))
 
 
 def _is_upper_triangular(a: jax.Array) -> jax.Array:
@@ -278,14 +290,23 @@ def power(A: LinearOperator, p: complex | jax.Array) -> LinearOperator:
     if exponent is not None:
         return integer_power(A, exponent)
     if isinstance(p, jax.Array) or p.imag:
-        return exp(log(A) * p)
+        return _power_near_one(A, p)
     p = p.real
     whole = math.trunc(p)  # towards zero, so that nothing cancels between the factors
     if whole_exponent(2 * p) is not None:
         fraction = sqrt(A) if p > 0 else inv(sqrt(A))
     else:
-        fraction = exp(log(A) * (p - whole))
+        fraction = _power_near_one(A, p - whole)
     return multiply(power(A, whole), fraction) if whole else fraction
+
+
+def _power_near_one(A: LinearOperator, p: complex | jax.Array) -> LinearOperator:
+    """exp(p log A) as u^p exp(p log(A/u)), u of the eigenvalues' size: derivatives by log A stay in range."""
+    if not A.linear or A.unsized or not A.shape[0]:
+        return exp(log(A) * p)
+    size = jnp.exp(jax.lax.stop_gradient(logabsdet(A).logabs) / A.shape[0])
+    unit = unit_of(jnp.where(jnp.isfinite(size), size, 1))
+    return exp(log(A * (1 / unit)) * p) * jnp.exp(p * jnp.log(unit))
 
 
 def whole_exponent(p: complex | jax.Array) -> int | None:
@@ -329,7 +350,10 @@ def _principal(name: str, A: LinearOperator) -> LinearOperator:
         return Dense(a.astype(jnp.result_type(a.dtype, jnp.complex64)))
     X = _principal_root(name, a)
     if known_not_finite(X):
-        raise rootless(name, int(jnp.argmin(jnp.abs(jnp.diagonal(jax.lax.linalg.lu(a)[0])))))
+        pivots = jnp.abs(jnp.diagonal(jax.lax.linalg.lu(a)[0]))
+        if above_rounding(pivots, a.shape[0]):
+            raise NonFiniteError(f"{name}: the result overflows {X.dtype.name}; a higher precision may hold it")
+        raise rootless(name, int(jnp.argmin(pivots)))
     if isinstance(X, Tracer) and name == "sqrt":
         pivots = jnp.diagonal(jax.lax.linalg.lu(jax.lax.stop_gradient(a))[0])
         require_differentiable(X, above_rounding(pivots, a.shape[0]), "sqrt has no derivative at a singular matrix")

@@ -182,3 +182,18 @@ def test_logarithms_of_triangular_matrices_at_any_scale():
     for exponent in (-100, -34, 0, 34, 100):
         X = np.asarray(log((2.0**exponent * (np.eye(4) + N)).astype(np.float32)))
         np.testing.assert_allclose(X, series + exponent * np.log(2) * np.eye(4), rtol=0, atol=1e-5)
+
+
+def test_the_exponential_of_a_large_negative_diagonal_is_zero():
+    for a in ([[-1e10, 1.0], [2.0, -3e9]], [[-1e30, 0.0], [0.0, -1e30]], [[-1e12, 3e11], [4e11, -1e12]]):
+        a = np.asarray(a, np.float32)
+        np.testing.assert_array_equal(la.materialize(la.exp(a)), 0)
+        np.testing.assert_array_equal(jax.grad(lambda a: la.materialize(la.exp(a)).sum())(a), 0)
+    rotation = np.asarray([[0, 1e10], [-1e10, 0]], np.float32)  # no digit of the angle is known
+    assert np.isnan(la.materialize(la.exp(rotation))).all()
+
+
+def test_a_logarithm_that_overflows_is_not_called_singular():
+    a = np.asarray([[1, 1e30, 1e30], [0, -1, 1e30], [0, 0, 0.5]], np.float32)
+    with pytest.raises(la.NonFiniteError, match="log: the result overflows complex64"):
+        la.log(a)

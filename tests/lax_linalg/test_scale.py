@@ -47,6 +47,11 @@ def _qr(A):  # LAPACK's phases of the columns jump where a column has nothing to
     return jnp.abs(la.qr(A).Q) ** 2
 
 
+def _nullspace(A):
+    N = la.nullspace(A, dimension=1)
+    return N @ N.conj().T
+
+
 def _svds(A, which):
     U, S, Vt, _ = la.svds(A, 2, which)
     return (U * _order(2, S.dtype)) @ Vt
@@ -66,6 +71,8 @@ FUNCTIONS: dict[str, tuple[float, Callable[[Reference], bool], Function]] = {
     "cond": (0, lambda r: regular(r) and distinct(r), la.cond),
     "stable_rank": (0, distinct, la.stable_rank),
     "effective_rank": (0, distinct, la.effective_rank),
+    "nullspace": (0, never, _nullspace),
+    "pivoted_qr": (1, never, lambda A: jnp.abs(la.pivoted_qr(A).R)),
     "qr Q": (0, leading, _qr),
     "qr R": (1, leading, lambda A: jnp.abs(la.qr(A).R)),
     "lu L": (0, leading, lambda A: la.lu(A).L),
@@ -86,6 +93,7 @@ SQUARE: dict[str, tuple[float, Callable[[Reference], bool], Function]] = {
     "logabsdet": (0, regular, lambda A: la.logabsdet(A).logabs - A.shape[0] * jnp.log(_size(A))),
     "sign": (0, regular, lambda A: la.logabsdet(A).sign),
     "solve": (-1, regular, lambda A: la.solve(A, _right(A))),
+    "sylvester": (-1, never, lambda A: la.sylvester(A, 2 * A, jnp.outer(_right(A), _right(A)))),
     "inv": (-1, regular, la.inv),
     "cond 1": (0, lambda r: regular(r) and one_sum(r), lambda A: la.cond(A, 1)),
     "cholesky": (0.5, definite, lambda A: la.cholesky(A).L),
@@ -216,8 +224,7 @@ def check_scale(A: la.LinearOperator, r: Reference, only: Collection[str] = (), 
                 assert np.isfinite(size), f"{name}, derivative {order}, is not finite at A itself"
                 # of the results by the chain rule, and of those that a user sees, who differentiates by cA
                 factors = [c ** (degree - j) for j in range(order + 1)]
-                within = [c ** (-j) for j in range(order + 1)] if name == "real power" else []  # exp(p log A)
-                if not all(low < size * f < high for f in factors + within):
+                if not all(low < size * f < high for f in factors):
                     continue
                 factor = factors[max(order - 1, 0)]
                 error = float(np.abs(got / factor - want).max(initial=0)) / size
@@ -251,12 +258,41 @@ def test_second_derivatives_by_forward_mode_twice():
     np.testing.assert_allclose(curvature(a * 2.0**-66) * 2.0**-66, curvature(a), rtol=1e-5)
 
 
+NONNORMAL: dict[str, tuple[float, Callable[[Any, float], Any]]] = {
+    # name -> (degree, the function of cA and c), all in double precision on the host
+    "numerical_radius": (1, lambda A, c: la.numerical_radius(A)[:2]),
+    "numerical_range": (1, lambda A, c: la.numerical_range(A, 8).support),
+    "kreiss_constant": (0, lambda A, c: la.kreiss_constant(A - 20 * c * np.eye(4), continuous=True)[:2]),
+    "pseudospectrum": (1, lambda A, c: la.pseudospectrum(A, 5).sigma_min),
+    "pseudospectral_radius": (1, lambda A, c: la.pseudospectral_radius(A, 0.1 * c)[:2]),
+    "pseudospectral_abscissa": (1, lambda A, c: la.pseudospectral_abscissa(A, 0.1 * c)[:2]),
+    "nearest_defective": (1, lambda A, c: la.nearest_defective(A)[:2]),
+    "arnoldi": (1, lambda A, c: la.arnoldi(A, 3)),
+    "spectral_density": (-1, lambda A, c: la.spectral_density(A, key=jax.random.key(0), steps=4, grid=9).density),
+    "svds": (1, lambda A, c: la.svds(A, 2).S),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("complex128", marks=pytest.mark.slow)])
+def test_measures_of_non_normality_at_any_scale(dtype):
+    with jax.enable_x64(dtype == "complex128"):
+        _, a = make("dense", 4, dtype)
+        wrong = []
+        for name, (degree, f) in NONNORMAL.items():
+            want = np.asarray(f(a, 1.0))
+            for c in (2.0**-66, 2.0**66) if dtype == "float32" else (2.0**-300, 2.0**300):
+                got = np.asarray(f(a * np.asarray(c, a.real.dtype), c)) / c**degree
+                if not np.allclose(got, want, rtol=1e-4, atol=1e-5 * np.abs(want).max()):
+                    wrong.append(f"{name} at {c:.0e}: {got.ravel()[:3]} instead of {want.ravel()[:3]}")
+        assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", EXPONENTS)
+@pytest.mark.parametrize("dtype", [*EXPONENTS, "complex64", "complex128"])
 @pytest.mark.parametrize("name", CASES)
 def test_every_verb_at_any_scale(name, dtype):
     """All verbs of plain matrices, and those for which a structure has an algorithm of its own."""
-    with jax.enable_x64(dtype == "float64"):
+    with jax.enable_x64(dtype in ("float64", "complex128")):
         A, a = make(name, 4, dtype)
-        if jnp.issubdtype(A.dtype, jnp.inexact):
+        if jnp.issubdtype(A.dtype, jnp.inexact) and (dtype == A.dtype or dtype in EXPONENTS):
             check_scale(A, Reference(a, float(jnp.finfo(dtype).eps)), own=name != "dense")
