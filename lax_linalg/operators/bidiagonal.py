@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from lax_linalg.core.operator import LinearOperator, operator
 from lax_linalg.dense import platform
+from lax_linalg.dense.scaling import moduli
 from lax_linalg.dense.sturm import bidiagonal_singular_values
 from lax_linalg.operators.band import Band
 from lax_linalg.operators.conversion import conversion
@@ -114,7 +115,7 @@ def _(A: Bidiagonal, B: Bidiagonal) -> LinearOperator:
 def _(A: Bidiagonal) -> jax.Array:
     """Bisection with Sturm counts, each value to full relative accuracy."""
     dtype = compute_dtype(A.dtype)
-    d, e = jnp.abs(A.diagonal.astype(dtype)), jnp.abs(A.off.astype(dtype))
+    d, e = moduli(A.diagonal.astype(dtype)), moduli(A.off.astype(dtype))
     return _singular_values(d, e) if d.size else d
 
 

@@ -121,7 +121,7 @@ def _(A: Dense, B: Diagonal) -> Dense:
 def _(A: Diagonal) -> jax.Array:
     """Moduli of the diagonal, sorted."""
     d = A.diagonal.astype(compute_dtype(A.dtype))
-    return sorted_descending(jnp.abs(d))
+    return sorted_descending(moduli(d))
 
 
 @eigvals.rule(Diagonal, cost="O(n log n)")
@@ -140,7 +140,7 @@ def _(A: Diagonal, p: float = 2) -> jax.Array:
 def _(A: Diagonal, p: float = 2) -> jax.Array:
     """Largest modulus of the diagonal, for p = 1, 2 and ∞."""
     require_p(p)
-    return jnp.max(jnp.abs(_computed(A)), initial=0)
+    return jnp.max(moduli(_computed(A)), initial=0)
 
 
 @cond.rule(Diagonal, cost="O(n)")

@@ -12,6 +12,7 @@ from lax_linalg.core.dense import Dense
 from lax_linalg.core.eager_checks import known_not_finite
 from lax_linalg.core.operator import LinearOperator, operator
 from lax_linalg.dense import platform
+from lax_linalg.dense.scaling import moduli
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.operators.assemble import padded
 from lax_linalg.operators.conversion import conversion
@@ -351,5 +352,5 @@ def _(A: DiagonalPlusLowRank) -> jax.Array:
         return svdvals.fallback(A)
     value, U, V = _numbers(A)
     n, k = U.shape
-    outside = jnp.full((n - 2 * k,), jnp.abs(value))
+    outside = jnp.full((n - 2 * k,), moduli(value))
     return padded(jnp.concatenate([_shifted_svdvals(value, U, V), outside]), A.shape)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from lax_linalg.core.dense import Dense
 from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense.scaling import moduli
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.assemble import sorted_descending
 from lax_linalg.operators.lazy import Product
@@ -261,7 +262,7 @@ def _(A: Householder) -> jax.Array:
     """Ones for a reflection; ones and |1 − τ vᴴv| otherwise."""
     if A.unitary or A.shape[0] == 0:
         return unit_values(A)
-    return sorted_descending(unit_values(A).at[0].set(jnp.abs(determinants(A)[0])))
+    return sorted_descending(unit_values(A).at[0].set(moduli(determinants(A)[0])))
 
 
 @eigvals.rule(Householder, cost="O(n)")

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from lax_linalg.core.dispatch import Verb
 from lax_linalg.core.operator import LinearOperator
-from lax_linalg.dense.scaling import phases
+from lax_linalg.dense.scaling import moduli, phases
 from lax_linalg.operators.lazy import Product, Scaled
 from lax_linalg.verbs.arithmetic import scale
 from lax_linalg.verbs.basic import compute_dtype
@@ -41,7 +41,7 @@ from lax_linalg.verbs.svd import SVD, svd, svdvals
 @svdvals.rule(Scaled, cost="cost of svdvals of A")
 def _(A: Scaled) -> jax.Array:
     """|α| times those of A."""
-    return jnp.abs(A.alpha) * svdvals(A.parent)
+    return moduli(A.alpha) * svdvals(A.parent)
 
 
 @svd.rule(Scaled, cost="cost of svd of A plus O(mk)")
@@ -50,19 +50,19 @@ def _(A: Scaled, *, full: bool = False) -> SVD:
     U, S, Vt = svd(A.parent, full=full)
     k = S.shape[0]
     left = U.astype(jnp.result_type(U, A.alpha))
-    return SVD(left.at[:, :k].multiply(phases(A.alpha)), jnp.abs(A.alpha) * S, Vt.astype(left.dtype))
+    return SVD(left.at[:, :k].multiply(phases(A.alpha)), moduli(A.alpha) * S, Vt.astype(left.dtype))
 
 
 @norm.rule(Scaled, cost="cost of norm of A")
 def _(A: Scaled, p: float = 2) -> jax.Array:
     """|α| times that of A."""
-    return jnp.abs(A.alpha) * norm(A.parent, p)
+    return moduli(A.alpha) * norm(A.parent, p)
 
 
 @opnorm.rule(Scaled, cost="cost of opnorm of A")
 def _(A: Scaled, p: float = 2) -> jax.Array:
     """|α| times that of A."""
-    return jnp.abs(A.alpha) * opnorm(A.parent, p)
+    return moduli(A.alpha) * opnorm(A.parent, p)
 
 
 @eigvals.rule(Scaled, cost="cost of eigvals of A")
@@ -132,7 +132,7 @@ def _(A: Scaled) -> Polar:
     """α A = (U α/|α|) (|α| P)."""
     U, P = polar(A.parent)
     U = phases(A.alpha) * U
-    return Polar(U, (jnp.abs(A.alpha) * P).astype(U.dtype))
+    return Polar(U, (moduli(A.alpha) * P).astype(U.dtype))
 
 
 @inv.rule(Scaled, cost="cost of inv of A")
@@ -146,7 +146,7 @@ def _reciprocal(A: Scaled) -> tuple[jax.Array, jax.Array]:
     """1/α and |α|; 0 and 1 for α = 0, whose pseudo-inverse is 0."""
     nonzero = A.alpha != 0
     safe = jnp.where(nonzero, A.alpha, 1)
-    return jnp.where(nonzero, 1 / safe, 0), jnp.abs(safe)
+    return jnp.where(nonzero, 1 / safe, 0), moduli(safe)
 
 
 @pinv.rule(Scaled, cost="cost of pinv of A")

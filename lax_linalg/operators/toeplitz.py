@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from lax_linalg.core.dispatch import require_square
 from lax_linalg.core.eager_checks import decided, known_not_finite
 from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense.scaling import moduli
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.fourier import toeplitz_entries, toeplitz_product
 from lax_linalg.operators.toeplitz_solvers import (
@@ -159,10 +160,10 @@ def _(A: Toeplitz, p: float = 2) -> jax.Array:
     require_p(p)
     if p == 2:
         return jnp.max(svdvals(A), initial=0)
-    moduli = jnp.abs(A.diagonals.astype(compute_dtype(A.dtype)))
+    entries = moduli(A.diagonals.astype(compute_dtype(A.dtype)))
     if 0 in A.shape:
-        return jnp.zeros((), moduli.dtype)
-    return jnp.max(window_sums(moduli, A.shape[0] if p == 1 else A.shape[1]))
+        return jnp.zeros((), entries.dtype)
+    return jnp.max(window_sums(entries, A.shape[0] if p == 1 else A.shape[1]))
 
 
 @solve.rule(Toeplitz, cost=f"O(n²) for n > {RECURSION_SIZE}, with LU's O(n³) where that is not accurate; O(n³) below")

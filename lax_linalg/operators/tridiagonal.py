@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from lax_linalg.core.eager_checks import known_not_finite
 from lax_linalg.core.operator import LinearOperator, operator
+from lax_linalg.dense.scaling import moduli
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.band import Band
 from lax_linalg.operators.conversion import conversion
@@ -146,7 +147,7 @@ def _(A: Tridiagonal, p: float = 2) -> jax.Array:
     if p == 2:
         return jnp.max(svdvals(A), initial=0)
     dtype = compute_dtype(A.dtype)
-    lower, diagonal, upper = (jnp.abs(d.astype(dtype)) for d in (A.lower, A.diagonal, A.upper))
+    lower, diagonal, upper = (moduli(d.astype(dtype)) for d in (A.lower, A.diagonal, A.upper))
     sums = band_sums(lower, diagonal, upper) if p == jnp.inf else band_sums(upper, diagonal, lower)
     return jnp.max(sums, initial=0)
 

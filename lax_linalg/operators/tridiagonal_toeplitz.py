@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lax_linalg.core.operator import operator, whole_number
-from lax_linalg.dense.scaling import over_unit, unit_of
+from lax_linalg.dense.scaling import moduli, over_unit, unit_of
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.band import Band
 from lax_linalg.operators.conversion import conversion
@@ -139,7 +139,7 @@ def _(A: TridiagonalToeplitz) -> Eigen:
 
     # (√b/√c)^j in logarithms, its largest element 1, so that strong grading does not overflow
     def log_modulus(x: jax.Array) -> jax.Array:
-        return jnp.log(jnp.where(x == 0, 1, jnp.abs(x)))
+        return jnp.log(jnp.where(x == 0, 1, moduli(x)))
 
     slope = (log_modulus(b) - log_modulus(c)) / 2
     steps = jnp.where(slope > 0, j - n, j - 1).astype(real)

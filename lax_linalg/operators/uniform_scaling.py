@@ -12,6 +12,7 @@ import numpy as np
 from lax_linalg.core.dispatch import verbs
 from lax_linalg.core.operator import Entries, LinearOperator, operator, whole_number
 from lax_linalg.dense.branch import principal
+from lax_linalg.dense.scaling import moduli
 from lax_linalg.errors import DimensionMismatch
 from lax_linalg.operators.conversion import conversion
 from lax_linalg.operators.diagonal import Diagonal
@@ -136,7 +137,7 @@ def _(A: UniformScaling) -> UniformScaling:
 @svdvals.rule(UniformScaling, cost="O(n)")
 def _(A: UniformScaling) -> jax.Array:
     """|λ| repeated."""
-    return jnp.abs(_diagonal(A).astype(compute_dtype(A.dtype)))
+    return moduli(_diagonal(A).astype(compute_dtype(A.dtype)))
 
 
 @eigvals.rule(UniformScaling, cost="O(n)")
@@ -165,7 +166,7 @@ def _(A: UniformScaling) -> LogAbsDet:
     n, value = A.shape[0], _computed(A)
     if n == 0:
         return LogAbsDet(jnp.zeros((), jnp.abs(value).dtype), jnp.ones((), value.dtype))
-    return LogAbsDet(n * jnp.log(jnp.abs(value)), jnp.sign(value) ** n)
+    return LogAbsDet(n * jnp.log(moduli(value)), jnp.sign(value) ** n)
 
 
 @solve.rule(UniformScaling, cost="O(n) per column")

@@ -13,7 +13,7 @@ from lax_linalg.core.eager_checks import constant_unless, decided, require_diffe
 from lax_linalg.core.operator import LinearOperator
 from lax_linalg.dense import platform
 from lax_linalg.dense.branch import on_the_cut
-from lax_linalg.dense.scaling import at_unit_scale, by_power_of_two, phases
+from lax_linalg.dense.scaling import at_unit_scale, by_power_of_two, moduli, phases
 from lax_linalg.errors import LinearAlgebraError
 from lax_linalg.verbs.basic import dense
 
@@ -108,7 +108,7 @@ def each_logabsdet(d: jax.Array) -> LogAbsDet:
         >>> print(each_logabsdet(jnp.array([-1.0, 0.0])))
         LogAbsDet(logabs=Array([  0., -inf], dtype=float32), sign=Array([-1.,  0.], dtype=float32))
     """
-    modulus = jnp.abs(d)
+    modulus = moduli(d)
     nonzero = modulus > 0
     sign = jnp.where(modulus == 0, 0, phases(d))
     return LogAbsDet(jnp.where(nonzero, jnp.log(jnp.where(nonzero, modulus, 1)), -jnp.inf), sign)

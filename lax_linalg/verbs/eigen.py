@@ -11,6 +11,7 @@ from lax_linalg.core.dispatch import verb
 from lax_linalg.core.eager_checks import decided, undefined_unless
 from lax_linalg.core.operator import LinearOperator, MatrixLike
 from lax_linalg.dense import platform
+from lax_linalg.dense.scaling import moduli
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError
 from lax_linalg.verbs.basic import dense
 from lax_linalg.verbs.solve import solve
@@ -174,4 +175,4 @@ def spectral_radius(A: LinearOperator) -> jax.Array:
         >>> float(la.spectral_radius([[2.0, 5.0], [0.0, -3.0]]))
         3.0
     """
-    return jnp.max(jnp.abs(eigvals(A)), initial=0)
+    return jnp.max(moduli(eigvals(A)), initial=0)

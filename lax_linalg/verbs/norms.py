@@ -9,7 +9,7 @@ from jax.core import Tracer
 from lax_linalg.core.dispatch import verb
 from lax_linalg.core.eager_checks import constant_unless
 from lax_linalg.core.operator import LinearOperator
-from lax_linalg.dense.scaling import at_unit_scale, over_unit, unit_of
+from lax_linalg.dense.scaling import at_unit_scale, moduli, over_unit, unit_of
 from lax_linalg.errors import NonFiniteError, SingularError, UnknownNameError
 from lax_linalg.verbs.basic import compute_dtype, dense
 from lax_linalg.verbs.svd import svdvals
@@ -27,7 +27,7 @@ def scaled_norm(x: jax.Array, p: float = 2) -> jax.Array:
         >>> float(scaled_norm(jnp.array([3e30, 4e30]))) > 4.99e30
         True
     """
-    a = jnp.abs(x)
+    a = moduli(x)
     if a.size == 0:
         return jnp.zeros((), a.dtype)
     if p == jnp.inf:
@@ -38,7 +38,7 @@ def scaled_norm(x: jax.Array, p: float = 2) -> jax.Array:
         raise UnknownNameError(f"norm: p must be positive or inf, got {p}")
 
     def near_one(x: jax.Array) -> jax.Array:
-        total = jnp.sum(jnp.abs(x) ** p)
+        total = jnp.sum(moduli(x) ** p)
         return jnp.where(total == 0, 0, jnp.where(total == 0, 1, total) ** (1 / p))
 
     return at_unit_scale(near_one, 1)(x)
@@ -85,7 +85,7 @@ def opnorm(A: LinearOperator, p: float = 2) -> jax.Array:
     require_p(p)
     if p == 2:
         return jnp.max(svdvals(A), initial=0)
-    a = jnp.abs(dense(A))
+    a = moduli(dense(A))
     return jnp.max(jnp.sum(a, axis=0 if p == 1 else 1), initial=0)
 
 

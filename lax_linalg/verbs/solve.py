@@ -13,7 +13,7 @@ from lax_linalg.core.dispatch import verb
 from lax_linalg.core.eager_checks import decided, known_not_finite
 from lax_linalg.core.operator import LinearOperator, MatrixLike
 from lax_linalg.dense import platform
-from lax_linalg.dense.scaling import over_unit, unit_of
+from lax_linalg.dense.scaling import moduli, over_unit, unit_of
 from lax_linalg.errors import DimensionMismatch, SingularError
 from lax_linalg.verbs.basic import compute_dtype, dense, materialize
 
@@ -122,7 +122,7 @@ def reciprocals(s: jax.Array, rtol: float, atol: jax.Array | float = 0) -> jax.A
         >>> print(reciprocals(jnp.array([2.0, 0.0]), 1e-6))
         [0.5 0. ]
     """
-    modulus = jnp.abs(s)
+    modulus = moduli(s)
     keep = modulus > jnp.maximum(atol, rtol * jnp.max(modulus, initial=0))
     return jnp.where(keep, 1 / jnp.where(keep, s, 1), 0)
 

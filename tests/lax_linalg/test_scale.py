@@ -19,6 +19,7 @@ from verb_oracle import Reference, arrays
 
 import lax_linalg as la
 from lax_linalg.core import dispatch
+from lax_linalg.dense.scaling import moduli
 
 
 def _right(A: Any) -> jax.Array:
@@ -44,7 +45,7 @@ def _eigen(A):
 
 
 def _qr(A):  # LAPACK's phases of the columns jump where a column has nothing to eliminate
-    return jnp.abs(la.qr(A).Q) ** 2
+    return moduli(la.qr(A).Q) ** 2
 
 
 def _nullspace(A):
@@ -72,9 +73,9 @@ FUNCTIONS: dict[str, tuple[float, Callable[[Reference], bool], Function]] = {
     "stable_rank": (0, distinct, la.stable_rank),
     "effective_rank": (0, distinct, la.effective_rank),
     "nullspace": (0, never, _nullspace),
-    "pivoted_qr": (1, never, lambda A: jnp.abs(la.pivoted_qr(A).R)),
+    "pivoted_qr": (1, never, lambda A: moduli(la.pivoted_qr(A).R)),
     "qr Q": (0, leading, _qr),
-    "qr R": (1, leading, lambda A: jnp.abs(la.qr(A).R)),
+    "qr R": (1, leading, lambda A: moduli(la.qr(A).R)),
     "lu L": (0, leading, lambda A: la.lu(A).L),
     "lu U": (1, leading, lambda A: la.lu(A).U),
     "pinv": (-1, regular, la.pinv),
@@ -100,7 +101,7 @@ SQUARE: dict[str, tuple[float, Callable[[Reference], bool], Function]] = {
     "eigvals": (1, separated, la.eigvals),
     "spectral_radius": (1, one_radius, la.spectral_radius),
     "eigen": (0, separated, _eigen),
-    "schur Z": (0, separated, lambda A: jnp.abs(la.schur(A).Z) ** 2),
+    "schur Z": (0, separated, lambda A: moduli(la.schur(A).Z) ** 2),
     "schur T": (1, separated, lambda A: la.schur(A).values),
     "henrici": (1, separated, la.henrici),
     "eigenvalue_condition_numbers": (0, never, la.eigenvalue_condition_numbers),

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lax_linalg.dense.scaling import moduli
 from lax_linalg.operators.convolution.convolution import Convolution
 from lax_linalg.operators.convolution.locally_connected import LocallyConnected, existing_weights
 from lax_linalg.operators.convolution.window import Window, collides, existing, occurrences, positions
@@ -66,9 +67,9 @@ def _(A: Window, p: float = 2) -> jax.Array:
     if p == 2:
         return jnp.max(svdvals(A), initial=0)
     A = _computed(A)
-    moduli = A.with_kernel(jnp.abs(A.kernel))
-    ones = jnp.ones((A.shape[0 if p == 1 else 1],), moduli.dtype)
-    return jnp.max((moduli.T if p == 1 else moduli) @ ones, initial=0)
+    positive = A.with_kernel(moduli(A.kernel))
+    ones = jnp.ones((A.shape[0 if p == 1 else 1],), positive.dtype)
+    return jnp.max((positive.T if p == 1 else positive) @ ones, initial=0)
 
 
 @diag.rule(Window, cost="O(min(m, n) K)")
