@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from lax_linalg.core.dense import Dense
-from lax_linalg.core.eager_checks import above_rounding, known_not_finite, require_differentiable
+from lax_linalg.core.eager_checks import above_rounding, decided, known_not_finite, require_differentiable
 from lax_linalg.core.operator import LinearOperator, MatrixLike, operator
 from lax_linalg.dense import platform
 from lax_linalg.errors import DimensionMismatch, LinearAlgebraError, NotPositiveDefiniteError, UnknownNameError
@@ -339,11 +339,13 @@ def _principal(name: str, A: Hermitian) -> Hermitian:
 
 @power.rule(Hermitian, cost="O(n³ log p)")
 def _(A: Hermitian, p: complex | jax.Array) -> LinearOperator:
-    """Products for integers; else by sqrt, log and exp, complex where an eigenvalue is negative (NaN under jit)."""
+    """Products for integers; else sqrt, log, exp, complex for negative eigenvalues (NaN for real A under jit)."""
     whole = whole_exponent(p)
     if whole is None:
-        indefinite = A.shape[0] > 0 and known_not_finite(_nonnegative_spectrum(dense(A))[0])
-        return power.fallback(Dense(dense(A)) if indefinite else A, p)
+        definite = A.shape[0] == 0 or decided(jnp.isfinite(_nonnegative_spectrum(dense(A))[0]).all())
+        # where signs are hidden, a complex dtype holds the power of any signs, which is Hermitian for some only
+        general = jnp.issubdtype(A.dtype, jnp.complexfloating) if definite is None else not definite
+        return power.fallback(Dense(dense(A)) if general else A, p)
     if whole in (0, 1):
         return power.fallback(A, whole)
     if whole < 0:

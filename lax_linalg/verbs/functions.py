@@ -272,7 +272,8 @@ def power(A: LinearOperator, p: complex | jax.Array) -> LinearOperator:
 
     Returns:
         The operator Aᵖ; complex where `log` is, for p that is not an integer, and where a matrix that is Hermitian by
-        type has a negative eigenvalue (NaN instead under ``jit``, where dtypes cannot follow from numbers).
+        type has a negative eigenvalue (NaN under ``jit`` if A is real, since dtypes cannot follow from numbers there;
+        with ``A.astype(complex)`` the complex result).
 
     Raises:
         SingularError: as `inv`, `sqrt` and `log`.

@@ -117,7 +117,13 @@ def test_powers_of_an_indefinite_hermitian_matrix():
     for p in (2.5, 0.3, -0.7):
         X = la.Symmetric(a) ** p
         np.testing.assert_allclose(la.materialize(X), (V * w.astype(complex) ** p) @ V.T, rtol=1e-5, atol=1e-5)
-    assert np.isnan(jax.jit(lambda A: la.materialize(A**2.5))(la.Symmetric(a))).all()
+    program = jax.jit(lambda A: la.materialize(A**2.5))
+    assert np.isnan(program(la.Symmetric(a))).all()
+    want = (V * w.astype(complex) ** 2.5) @ V.T
+    np.testing.assert_allclose(program(la.Hermitian(a.astype(complex))), want, rtol=1e-5, atol=1e-5)
+    definite = a + 3 * np.eye(2)
+    want = (V * (w + 3) ** 2.5) @ V.T
+    np.testing.assert_allclose(program(la.Hermitian(definite.astype(complex))), want, rtol=1e-5, atol=1e-5)
     for p in (2, 3, -1, -2):
         X = la.Symmetric(a, "L") ** p
         assert isinstance(X, la.Symmetric)
