@@ -11,6 +11,8 @@ import zipfile
 
 import pytest
 
+from tests import mutants, selection
+
 TOP = pathlib.Path(__file__).parent.parent
 FLOORS = ("lax_linalg", "models", "train", "scripts")  # lowest first
 LATE = ("flax", "lineax", "matfree", "asdex", "matplotlib", "scipy", "equinox", "optax")
@@ -105,3 +107,13 @@ def test_nothing_else_stands_at_the_top():
     tools = {".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "Makefile", "pyproject.toml"}
     allowed = {*FLOORS, "tests", "benchmarks", "docs", *texts, *tools}
     assert {line.split("/")[0] for line in tracked.stdout.split()} <= allowed
+
+
+def test_what_is_said_about_tests_exists():
+    for name in selection.listed():
+        path, _, function = name.partition("::")
+        assert (TOP / path).exists(), f"{name}: run python -m tests.selection"
+        bare = function.split("[")[0].rpartition(".")[2]
+        assert bare in (TOP / path).read_text() or (TOP / path).stem == bare, f"{name}: run python -m tests.selection"
+    for mutant in mutants.MUTANTS:
+        assert (TOP / mutant.file).read_text().count(mutant.old) == 1, mutant
