@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from lax_linalg.core.operator import LinearOperator, MatrixLike, as_part
@@ -43,7 +44,7 @@ def hcat(*blocks: MatrixLike) -> LinearOperator:
     parts = _parts(blocks, 0, "hcat puts blocks of one height side by side")
     ends = np.cumsum([part.shape[1] for part in parts])
     total = int(ends[-1])
-    placed = [part @ Selection(np.arange(end - part.shape[1], end), total) for part, end in zip(parts, ends)]
+    placed = [part @ Selection(jnp.arange(end - part.shape[1], end), total) for part, end in zip(parts, ends)]
     return sum(placed[1:], placed[0])
 
 
@@ -62,7 +63,7 @@ def vcat(*blocks: MatrixLike) -> LinearOperator:
     for part, end in zip(parts, ends):
         m = part.shape[0]
         inside = (rows >= end - m) & (rows < end)
-        placed.append(Selection(np.where(inside, rows - (end - m), -1), m) @ part)
+        placed.append(Selection(jnp.asarray(np.where(inside, rows - (end - m), -1)), m) @ part)
     return sum(placed[1:], placed[0])
 
 

@@ -86,12 +86,13 @@ def to_scipy(A: MatrixLike) -> Any:
         >>> print(x.round(3))
         [0.2 0.2]
     """
-    from scipy.sparse.linalg import LinearOperator as ScipyOperator
+    import scipy.sparse.linalg
 
+    make: Any = scipy.sparse.linalg.LinearOperator
     A = as_operator(A)
     forward, backward = jax.jit(lambda X: A @ X), jax.jit(lambda X: A.H @ X)
-    return ScipyOperator(
-        A.shape,  # type: ignore[arg-type]
+    return make(
+        A.shape,
         matvec=lambda x: np.asarray(forward(np.ravel(x))),
         rmatvec=lambda x: np.asarray(backward(np.ravel(x))),
         matmat=lambda X: np.asarray(forward(X)),
