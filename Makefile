@@ -31,7 +31,7 @@ lint: $(ready)
 	$(bin)/pyright --pythonpath $(bin)/python
 
 clean:
-	rm -rf $(VENV) .venv-newest .jax_cache .pytest_cache .hypothesis .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) .venv-newest .jax_cache .measured .pytest_cache .hypothesis .ruff_cache build dist *.egg-info
 
 $(ready): pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "lax-linalg needs Python 3.11 or newer, $(PYTHON) is %d.%d; set PYTHON=python3.12 or the like" % sys.version_info[:2])'
