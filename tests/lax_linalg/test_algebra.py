@@ -112,7 +112,7 @@ KEPT = {
     "tridiagonal + bidiagonal": (lambda A, B: A + B, "tridiagonal", "bidiagonal", la.Tridiagonal),
     "symtridiagonal + diagonal": (lambda A, B: A + B, "symtridiagonal", "diagonal", la.SymTridiagonal),
     "diagonal × tridiagonal": (lambda A, B: A @ B, "diagonal", "tridiagonal", la.Tridiagonal),
-    "diagonal × convolution": (lambda A, B: A @ B, "diagonal", "convolution", la.Product),
+    "diagonal × convolution": (lambda A, B: A @ B, "diagonal", "convolution", la.LocallyConnected),
     "convolution + locally connected": (
         lambda A, B: A + B,
         "convolution",

@@ -164,7 +164,25 @@ def test_help_is_short_and_grouped(flag):
 @pytest.mark.parametrize(
     ("script", "flags"),
     [
-        ("analyze", ["workdir", "steps", "layers", "inputs", "processes", "nonnormality"]),
+        (
+            "analyze",
+            [
+                "workdir",
+                "steps",
+                "layers",
+                "inputs",
+                "processes",
+                "nonnormality",
+                "weights",
+                "layout",
+                "image_size",
+                "model",
+                "checkpoint",
+                "probe",
+                "mapping",
+                "out",
+            ],
+        ),
         ("report", ["workdir", "out", "picture"]),
         ("bench", ["only", "out", "here"]),
     ],
